@@ -13,7 +13,7 @@ from auditkit.evidence.reader import RunEvidence
 from auditkit.records.declaration import PLUGINS
 from auditkit.records.report import VerificationReport
 from auditkit.replay import study_replay
-from auditkit.replay.request import ReplayOutcome, ReplayRequest
+from auditkit.replay.request import Replayer, ReplayOutcome, ReplayRequest
 from auditkit.statistics.estimands import estimate
 from auditkit.verification import procedure
 from auditkit.verification.rebuilding import rebuild_program
@@ -24,7 +24,7 @@ _REGISTRY = "auditkit.perturbations.registry"
 
 
 def verify_with_replay(
-    path: Path, request: VerifyRequest, replayer: procedure.Replayer | None = None
+    path: Path, request: VerifyRequest, replayer: Replayer | None = None
 ) -> VerificationReport:
     """Verify with whatever takes code or scipy; see :func:`auditkit.api.verifying.verify_as_asked`.
 

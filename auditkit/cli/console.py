@@ -8,16 +8,13 @@ gets what fits its width; a pipe, and ``--wide``, gets every column.
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import click
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from auditkit.cli.columns import Column, Fitted, fit, least_width, natural_width
@@ -294,8 +291,11 @@ def console() -> PlainConsole:
 
 def terminal_width(is_terminal: bool) -> int | None:
     """Columns of the terminal, or as ``COLUMNS`` says; None where there is neither."""
-    columns = shutil.get_terminal_size().columns if is_terminal else None
-    return told_columns() or columns
+    if not is_terminal:
+        return told_columns()
+    import shutil  # noqa: PLC0415 # loads archives' compressors
+
+    return told_columns() or shutil.get_terminal_size().columns
 
 
 def print_table(
@@ -361,6 +361,9 @@ def _columns(layout: Layout, cells: list[tuple[str, ...]]) -> list[Column]:
 
 def print_facts(out: Console, rows: Iterable[tuple[str, str]], width: int | None = None) -> None:
     """Print a table without headings: what something is called, and what it is."""
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415 # no other table is one of rich's
+
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_header=False)
     table.add_column(overflow="fold", max_width=min(width or out.width, out.width // 3))
     table.add_column(overflow="fold")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import textwrap
 from collections.abc import Collection, Iterator, Sequence
 
@@ -26,6 +25,8 @@ def print_needs(report: VerificationReport, command: str, typed: Sequence[str]) 
     """
     if not report.needs:
         return
+    import shutil  # noqa: PLC0415 # loads archives' compressors
+
     width = min(_MOST, max(_LEAST, shutil.get_terminal_size().columns - 1))
     click.echo("\nTo go on, this takes:")
     for need in report.needs:

@@ -17,7 +17,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.console import Console, ConsoleRenderable, Group
-from rich.live import Live
 from rich.text import Text
 
 from auditkit.cli.console import terminal_width
@@ -149,6 +148,8 @@ class _InTerminal:
     """Lines that are drawn in their place, and gone at the end."""
 
     def __init__(self, progress: StepProgress) -> None:
+        from rich.live import Live  # noqa: PLC0415 # only a terminal needs it
+
         self._progress = progress
         self._width = terminal_width(is_terminal=True) or _COLUMNS
         self._live = Live(

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from auditkit.errors import ArtifactError, ArtifactMismatch, ArtifactMissing, FormatError
 from auditkit.files import artifacts
@@ -33,8 +34,10 @@ from auditkit.formats.statements import Manifest
 from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_RECIPE
 from auditkit.records.evidence import Trace
 from auditkit.records.manifest import BranchRecord, FileRecord, SeedRecord, StudyManifest
-from auditkit.records.recording import RecordingManifest
 from auditkit.records.tensor import FileTensor, RawTensor, Tensor
+
+if TYPE_CHECKING:
+    from auditkit.records.recording import RecordingManifest
 
 #: Bytes of a large file that are in memory at a time.
 _PIECE = 2**22

@@ -188,7 +188,8 @@ def _listing_manifest(place: Path, given: Path | None) -> Path | None:
         given: A further manifest, which may be called anything.
     """
     manifests = [above / MANIFEST_NAME for above in place.parents]
-    for manifest in manifests if given is None else (given, *manifests):
+    # mostly the one that was given is among them, and would be read twice
+    for manifest in manifests if given is None else dict.fromkeys((given, *manifests)):
         if place != manifest and place.is_relative_to(manifest.parent):
             name = place.relative_to(manifest.parent).as_posix()
             if name in _listed(manifest):

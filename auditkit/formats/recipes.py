@@ -350,10 +350,14 @@ def order_digests(order: Order) -> bytes:
 
 def _order_digests(order: Order) -> bytes:
     stream = order.pairs.astype("<i8", copy=False).reshape(-1).view(np.uint8).data
+    digest = xxhash.xxh3_128_digest
     frames = {size: _order_frame(size) for size in set(order.sizes.tolist())}
+    if len(frames) == 1 and stream.nbytes:  # as nearly always: cut in less time than by spans
+        ((size, head),) = frames.items()
+        batches = struct.iter_unpack(f"{16 * size}s", stream)
+        return b"".join([digest(head + data) for (data,) in batches])
     starts, ends = 16 * (order.ends - order.sizes), 16 * order.ends
     spans = zip(order.sizes.tolist(), starts.tolist(), ends.tolist(), strict=True)
-    digest = xxhash.xxh3_128_digest
     return b"".join([digest(frames[size] + stream[begin:end]) for size, begin, end in spans])
 
 

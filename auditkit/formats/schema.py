@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.resources
 import re
 from pathlib import Path
 from typing import Any
@@ -44,10 +43,9 @@ def load(name: str, version: str = "1") -> dict[str, Any]:
     # both may come from a file that is being read: they must not lead out of the folder
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,63}", name) or not re.fullmatch(r"[0-9]{1,4}", version):
         raise SchemaError(f"no schema {brief(name)} of version {brief(version)}")
-    packaged = importlib.resources.files("auditkit") / "schemas"
-    roots = (packaged, Path(__file__).parents[2] / "schemas")  # a wheel; an editable install
-    for root in roots:
-        file = root / version / f"{name}.schema.json"
+    # a wheel; an editable install
+    for package in (Path(__file__).parents[1], Path(__file__).parents[2]):
+        file = package / "schemas" / version / f"{name}.schema.json"
         if file.is_file():
             content = canonical.loads(file.read_bytes(), what=file.name)
             if isinstance(content, dict):

@@ -24,6 +24,7 @@ from auditkit.records.rng import RngContract
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 STUDY_PREDICATE = "urn:auditkit:branch-and-hold:v1"
+RECORDING_PREDICATE = "urn:auditkit:recording:v1"
 SCHEMA_VERSION = "1"
 
 MANIFEST_NAME = "manifest.json"

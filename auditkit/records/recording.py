@@ -11,8 +11,6 @@ from auditkit.records.plan import LEFT_OUT_IF_DEFAULT
 from auditkit.records.rng import RngContract
 from auditkit.records.sharding import ShardedState
 
-RECORDING_PREDICATE = "urn:auditkit:recording:v1"
-
 #: Steps in one file of a recording's trace; the last one may have fewer.
 TRACE_STEPS = 1024
 

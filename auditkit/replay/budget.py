@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import operator
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from auditkit.evidence.reader import RunEvidence
 from auditkit.records.fork_points import fork_of
 from auditkit.records.plan import StudyPlan
 from auditkit.replay.opened import OpenedHere
-from auditkit.replay.request import ReplayOutcome, ReplayRequest
+from auditkit.replay.request import Replayer, ReplayOutcome, ReplayRequest
 from auditkit.replay.sampling import BranchName, by_seed
 
 #: Share of the time that is left that a further round may be expected to take.
@@ -37,7 +37,7 @@ class BudgetedReplay:
 def replay_within(
     seconds: float,
     order: Sequence[BranchName],
-    replayer: Callable[[RunEvidence, ReplayRequest], ReplayOutcome],
+    replayer: Replayer,
     run: RunEvidence,
     request: ReplayRequest,
 ) -> BudgetedReplay:

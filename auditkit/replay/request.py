@@ -5,11 +5,12 @@ Verifying without a replay loads this, and nothing of what starts processes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from auditkit.engines.spec import EngineSpec
 from auditkit.errors import UsageError
+from auditkit.evidence.reader import RunEvidence
 from auditkit.formats.run_files import Outcome
 from auditkit.records.environment import Environment
 from auditkit.records.report import Distance, Finding
@@ -82,3 +83,7 @@ class ReplayOutcome:
     warnings: tuple[str, ...] = ()
     opened: OpenedHere = field(default_factory=OpenedHere)
     lacking: tuple[str, ...] = ()
+
+
+#: Re-executes branches of a study.
+Replayer = Callable[[RunEvidence, ReplayRequest], ReplayOutcome]

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 from auditkit.errors import ArtifactError, AuditError
-from auditkit.evidence.reader import RunEvidence
 from auditkit.files import artifacts
 from auditkit.records.registration import PLAN_ROLE, RegisterResult, Registration
 from auditkit.records.report import PlanBinding, Timestamp
@@ -24,11 +24,14 @@ from auditkit.study.planning import (
     study_deviations,
 )
 
+if TYPE_CHECKING:
+    from auditkit.evidence.reader import RunEvidence
+
 #: Verifies a timestamp over bytes under the authorities that the verifier trusts.
 StampCheck = Callable[[bytes, bytes], Timestamp]
 
 #: Builds the recorded program with a seed, in a process of its own, and looks at it.
-Registrar = Callable[[RunEvidence, Registration, int], RegisterResult]
+Registrar: TypeAlias = "Callable[[RunEvidence, Registration, int], RegisterResult]"
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ recording checks 1 to 5 and 8 are made (:mod:`auditkit.verification.recordings`)
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -47,11 +47,7 @@ from auditkit.records.opened import some_names
 from auditkit.records.plan import as_typed
 from auditkit.records.planned_declarations import declarations_of
 from auditkit.records.plug_in import PlugIn
-from auditkit.records.recording import RecordingManifest
 from auditkit.records.report import Finding, VerificationReport
-from auditkit.replay.budget import replay_within
-from auditkit.replay.request import ReplayOutcome, ReplayRequest
-from auditkit.replay.sampling import Sample, by_seed, describe_sample, draw, shuffled
 from auditkit.verification.authenticity import (
     COMPANIONS,
     OpenedManifest,
@@ -84,14 +80,16 @@ from auditkit.verification.several_forks import (
 )
 
 if TYPE_CHECKING:
+    from auditkit.replay.request import Replayer, ReplayOutcome
+    from auditkit.replay.sampling import Sample
     from auditkit.verification.branch_tables import Estimator
 
-__all__ = ["COMPANIONS", "Replayer", "VerifyRequest", "verify"]
+__all__ = ["COMPANIONS", "VerifyRequest", "verify"]
 
 _OF_RECORDINGS = "auditkit.verification.recordings"  # loaded for one only
 _OF_ESTIMATES = "auditkit.verification.branch_tables"  # loaded for these only
+_OF_REPLAYS = "auditkit.verification.sampled_replay"  # loaded for one only
 
-Replayer = Callable[[RunEvidence, ReplayRequest], ReplayOutcome]
 Declarations = Mapping[str, Declaration]
 
 
@@ -131,7 +129,7 @@ def verify(
         callbacks = _Callbacks(replayer, estimator, declarations, registrar, plug_ins)
         run = RunEvidence(path.parent, opened.manifest)
         return _StudyVerification(opened, request, run, callbacks).report()
-    if isinstance(opened.manifest, RecordingManifest):
+    if opened.manifest is not None:
         recording = RecordingEvidence(path.parent, opened.manifest)
         made = importlib.import_module(_OF_RECORDINGS).RecordingVerification
         report: VerificationReport = made(opened, request, recording).report()
@@ -266,7 +264,8 @@ class _StudyVerification(Verification):
             checks.leave_open(8, "needs consent")
             return
         try:
-            outcome, sample = self._replay_sample(run, self._replayer)
+            made = importlib.import_module(_OF_REPLAYS)
+            outcome, sample = made.replay_sample(run, self._request, self._replayer)
         except ArtifactError as error:
             checks.add(8, [as_change(error)])
             return
@@ -335,25 +334,6 @@ class _StudyVerification(Verification):
         elif not sample.is_everything:
             text = f"not called close within {tolerance:g}: not every branch was replayed"
         self._checks.warn(8, text)
-
-    def _replay_sample(self, run: RunEvidence, replayer: Replayer) -> tuple[ReplayOutcome, Sample]:
-        """Replay what was asked for; says what that was."""
-        request, manifest = self._request, run.manifest
-        sample = draw(manifest, request.replay, request.replay_seed)
-        replay_request = ReplayRequest(
-            *(sample.choice, request.arguments, request.jobs, request.command),
-            *(request.tolerance, request.variables, request.engine),
-        )
-        if request.budget is None:
-            return replayer(run, replay_request), sample
-        order = shuffled(manifest, request.replay_seed)
-        if isinstance(request.replay, int):
-            order = order[: request.replay]
-        replayed = replay_within(request.budget, order, replayer, run, replay_request)
-        how = f", in {replayed.seconds:.0f} of {request.budget:.0f} seconds"
-        text = describe_sample(manifest, len(replayed.done), request.replay_seed, how)
-        everything = sample.is_everything and len(replayed.done) == len(order)
-        return replayed.outcome, Sample(by_seed(replayed.done), everything, text)
 
     def _bind_plan(self, run: RunEvidence) -> None:
         """Say what the plan that was signed before the run is worth."""

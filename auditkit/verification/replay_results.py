@@ -20,16 +20,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from auditkit.errors import ArtifactMismatch, ArtifactMissing, AuditError, StoreError
 from auditkit.evidence.verdicts import as_finding
 from auditkit.files import artifacts
 from auditkit.formats.statements import record_from_statement
-from auditkit.records.recording import RecordingManifest
 from auditkit.records.report import REPLAY_NAME, Finding, ReplayReport, ReplaySays, StatedReplay
 from auditkit.signing.envelopes import open_envelope
 from auditkit.signing.keys import TrustedKey
 from auditkit.signing.signatures import check_signatures, others_than
+
+if TYPE_CHECKING:
+    from auditkit.records.recording import RecordingManifest
 
 _NAME = re.compile(r"replay-[0-9a-f]{16}-[0-9]{8}T[0-9]{12}Z\.json", re.ASCII)
 

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from auditkit.cli import verify
+from auditkit.verification.request import VerifyRequest
+
 GOLDEN = Path(__file__).parents[1] / "golden" / "0.1"
 
 #: Runs a command as the program would, and writes down what that has loaded.
@@ -63,10 +66,17 @@ _REPLAY = (
     *("auditkit.recorder", "auditkit.study.script_workers", "auditkit.study.runner"),
     *("auditkit.replay.study_replay", "auditkit.replay.seed_replay", "auditkit.records.job"),
     *("auditkit.statistics.estimands", "auditkit.api.with_replay", "auditkit.api.calls"),
+    *("auditkit.replay.budget", "auditkit.replay.request", "auditkit.replay.sampling"),
     "auditkit.files.archives",
 )
 
-_OF_RECORDINGS = "auditkit.verification.recordings"
+_OF_RECORDINGS = ("auditkit.verification.recordings", "auditkit.records.recording")
+
+#: What only a terminal, an archive, or a folder to remove takes.
+_RARELY = (
+    *("rich.live", "rich.table", "shutil", "tempfile", "zipfile", "lzma"),
+    "importlib.resources",
+)
 
 #: What computes estimates from tables, and what prints them.
 _ESTIMATES = (
@@ -83,7 +93,10 @@ _CHECKLIST = ("checklist", "study", "--key", "study/signer.pub")
 FORBIDDEN = {
     ("--help",): (*_HEAVY, *_LIBRARIES, *_STANDARD, *_OWN, "auditkit.manual"),
     ("explain", "rho"): (*_HEAVY, *_LIBRARIES, *_STANDARD, *_OWN),
-    _VERIFY: (*_HEAVY, *_ARCHIVES, *_REPLAY, *_ESTIMATES, "jsonschema", _OF_RECORDINGS),
+    _VERIFY: (
+        *(*_HEAVY, *_ARCHIVES, *_REPLAY, *_ESTIMATES, *_OF_RECORDINGS, *_RARELY),
+        "jsonschema",
+    ),
     _CHECKLIST: (*_HEAVY, *_ARCHIVES, *_REPLAY, "jsonschema"),
 }
 
@@ -168,3 +181,32 @@ def test_nothing_looks_for_circles_in_what_is_imported() -> None:
         [sys.executable, "-c", _CIRCLES], capture_output=True, text=True, check=False
     )
     assert (done.stdout, done.stderr) == ("False True True\n", "")
+
+
+@pytest.mark.parametrize(
+    ("replay", "given", "when_loaded"),
+    [("none", None, "1"), ("none", "3", None), ("all", None, None)],
+)
+def test_numpy_starts_no_threads_where_nothing_is_replayed(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    replay: str,
+    given: str | None,
+    when_loaded: str | None,
+) -> None:
+    name = "OPENBLAS_NUM_THREADS"
+    (tmp_path / "numpy.py").write_text(f"import os\nthreads = os.environ.get('{name}')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "numpy")
+    monkeypatch.delenv(name, raising=False)
+    if given is not None:
+        monkeypatch.setenv(name, given)
+    found: list[tuple[str | None, str | None]] = []
+
+    def verified(*_: object) -> None:
+        numpy = sys.modules.get("numpy")
+        found.append((getattr(numpy, "threads", None), os.environ.get(name)))
+
+    monkeypatch.setattr(verify, "verify_as_asked", verified)
+    verify.verify_path(tmp_path, VerifyRequest((), replay=replay))
+    assert found == [(when_loaded, given)]

@@ -8,10 +8,12 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from auditkit.errors import StoreError
+from auditkit.files import store
 from auditkit.files.outputs import Output, check_rewritable, json_with, never
 
 REPORT = json_with("verdict", "checks")
@@ -140,6 +142,23 @@ def test_what_a_manifest_lists_is_never_written(tmp_path: Path, name: str, exist
         assert "lists it" in refused(output(path))
     assert (run / name).exists() == exists
     output(run / "seed-0000" / "unlisted.json").check()
+
+
+def test_the_manifest_that_was_given_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = tmp_path / "manifest.json"
+    write_manifest(manifest, "fork")
+    read: list[Path] = []
+    read_bytes = store.read_bytes
+
+    def reading(path: Path, **how: Any) -> bytes:
+        read.append(path)
+        return read_bytes(path, **how)
+
+    monkeypatch.setattr(store, "read_bytes", reading)
+    assert not output(tmp_path / "report.json", manifest).check()
+    assert read.count(manifest) == 1
 
 
 def test_a_manifest_is_never_written_whatever_it_is_called(tmp_path: Path) -> None:

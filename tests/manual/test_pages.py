@@ -34,10 +34,10 @@ from auditkit.program.program import Program
 from auditkit.records.agreement import AgreementVerdict
 from auditkit.records.declaration import DECLARATIONS, Declaration
 from auditkit.records.estimate import DEVELOPED_SHARE, VERDICTS
-from auditkit.records.manifest import STUDY_PREDICATE
+from auditkit.records.manifest import RECORDING_PREDICATE, STUDY_PREDICATE
 from auditkit.records.output_kinds import BETTER, KINDS
 from auditkit.records.plan import DISTANCE_METRICS, SIGNED_METRICS, PerturbationSpec, StudyPlan
-from auditkit.records.recording import RECORDING_PREDICATE, TRACE_STEPS
+from auditkit.records.recording import TRACE_STEPS
 from auditkit.records.registration import PLAN_PREDICATE
 from auditkit.records.report import CHECKS, Binding, Status, Verdict
 from auditkit.replay.seed_replay import MAX_REPLAYS
