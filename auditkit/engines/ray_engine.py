@@ -41,10 +41,12 @@ def connect(address: str | None, jobs: int) -> RayEngine:
         ConnectionLost: When there is none.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a study tells nobody that it runs
-    # One core is one process of ray's, which is all that is needed here: see _start_worker.
-    started: dict[str, Any] = {"num_cpus": 1, "include_dashboard": False}
-    if address is not None:
-        started = {}
+    started: dict[str, Any] = {}
+    if address is None:
+        # One core is one process of ray's, which is all that is needed here: see _start_worker.
+        started = {"num_cpus": 1, "include_dashboard": False}
+        # Neither of ray's autoscalers has anything to do here; the default one ends a second later.
+        os.environ.setdefault("RAY_enable_autoscaler_v2", "1")
     if ray.is_initialized():
         return RayEngine(address, is_ours=False)
     try:

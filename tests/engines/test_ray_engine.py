@@ -136,6 +136,8 @@ def test_a_job_that_no_node_has_the_cores_for_is_refused(monkeypatch: pytest.Mon
 def test_jobs_of_one_machine_share_a_process_of_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     from auditkit.engines import ray_engine  # needs ray
 
+    monkeypatch.setenv("RAY_enable_autoscaler_v2", "")  # so that what is set is taken back
+    monkeypatch.delenv("RAY_enable_autoscaler_v2")
     started: list[dict[str, object]] = []
     sent: list[tuple[object, str]] = []
     forced: list[object] = []
@@ -152,7 +154,7 @@ def test_jobs_of_one_machine_share_a_process_of_ray(monkeypatch: pytest.MonkeyPa
 
     fake = SimpleNamespace(
         is_initialized=lambda: False,
-        init=lambda **settings: started.append(settings),
+        init=lambda **settings: started.append({**os.environ, **settings}),
         remote=remote,
         get_runtime_context=lambda: SimpleNamespace(gcs_address="127.0.0.1:9"),
         cancel=lambda _, force: forced.append(force),
@@ -160,6 +162,7 @@ def test_jobs_of_one_machine_share_a_process_of_ray(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(ray_engine, "ray", fake)
     ticket = EngineSpec("ray", None).connect(3).submit("{}", "auditkit-test", 8)
     assert (started[0]["num_cpus"], started[1]["max_concurrency"]) == (1, 3)
+    assert started[0]["RAY_enable_autoscaler_v2"] == "1"  # it ends at once, the other does not
     assert sent == [("auditkit-test", "{}")]
     ticket.cancel()
     assert forced == [False]
