@@ -13,7 +13,7 @@ import click
 from auditkit.api.needed import token_sha256
 from auditkit.cli.console import console
 from auditkit.cli.designs import factory_arguments, refuse_design
-from auditkit.cli.engine_options import engine_option, jobs_for, remote_workers
+from auditkit.cli.engine_options import engine_option, first_step, jobs_for, remote_workers
 from auditkit.cli.options import (
     KEPT,
     TAIL,
@@ -130,7 +130,7 @@ def run(  # noqa: PLR0913, PLR0917 # one argument an option
         if earlier is not None:
             source, plan = _extended(earlier, *asked, add_seeds or "")
         else:
-            source, plan = _what_to_run(workers, *asked, given, bound, deviate=deviate)
+            source, plan = _what_to_run(*(workers, *asked, given, bound, engine), deviate=deviate)
         request = StudyRequest(
             *(source, plan, place.folder, _jobs(jobs, plan, engine), resume, command),
             *(bound.data if bound else None, None, earlier, engine),
@@ -308,6 +308,7 @@ def _what_to_run(
     command: tuple[str, ...],
     given: dict[str, Any],
     bound: SignedPlan | None,
+    engine: EngineSpec | None,
     *,
     deviate: bool,
 ) -> tuple[ProgramSource, StudyPlan]:
@@ -319,7 +320,7 @@ def _what_to_run(
     target, folder = split_target(program)
     source = ProgramSource(target, folder, factory_arguments(given, arguments))
     if bound is None:
-        with waiting("building the program ..."):
+        with waiting(first_step(engine)):
             return source, program_plan(workers, source, given)
     if given and not deviate:
         raise UsageError(
