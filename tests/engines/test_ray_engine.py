@@ -3,6 +3,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +23,27 @@ def test_a_cluster_that_does_not_answer_is_named(address: str) -> None:
     with pytest.raises(ConnectionLost, match="no scheduler of ray answers") as caught:
         EngineSpec("ray", address).connect(1)
     assert caught.value.where == address
+
+
+def test_a_cluster_that_may_ask_for_a_token_is_told_as_such(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from auditkit.engines import ray_engine  # needs ray
+
+    def refused(**_: object) -> None:
+        raise ConnectionError("Failed to connect to Ray cluster")
+
+    monkeypatch.setattr(
+        ray_engine, "ray", SimpleNamespace(is_initialized=lambda: False, init=refused)
+    )
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(ConnectionLost, match="Failed to connect") as caught:
+            EngineSpec("ray", address).connect(1)
+    assert (caught.value.hint or "").endswith("asks for a token: is RAY_AUTH_MODE=token set here?")
+    with pytest.raises(ConnectionLost) as caught:
+        EngineSpec("ray", address).connect(1)
+    assert (caught.value.hint or "").endswith("reached from here under this address?")
 
 
 def test_a_scheduler_that_is_gone_ends_the_study_before_ray_ends_the_process(
