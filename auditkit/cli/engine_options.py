@@ -37,6 +37,14 @@ def jobs_for(engine: EngineSpec | None, threads: int, n_seeds: int) -> int:
     return max(1, min(n_seeds, _MOST_THERE))
 
 
+def first_step(engine: EngineSpec | None) -> str:
+    """What is waited for before anything else, for people."""
+    if engine is None:
+        return "building the program ..."
+    how = "starting" if engine.is_local else "connecting to"
+    return f"{how} {engine.name}, then building the program ..."
+
+
 def remote_workers(engine: EngineSpec, jobs: int | None) -> Workers:
     """Workers of an engine.
 

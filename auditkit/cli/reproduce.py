@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from auditkit.cli.console import console, interval, number, print_table
-from auditkit.cli.engine_options import jobs_for
+from auditkit.cli.engine_options import first_step, jobs_for
 from auditkit.cli.options import TAIL, TEXT, CommandWithTail, wide_option
 from auditkit.cli.outputs import REPRODUCTION, destination
 from auditkit.cli.passwords import signing_key_of
@@ -122,7 +122,8 @@ def _rerun(
         folder, request.arguments, jobs, resume, request.command, request.engine
     )
     warnings: list[str] = []
-    with StepProgress(total_steps(plan, len(plan.seeds)), "reproduce") as progress:
+    total = total_steps(plan, len(plan.seeds))
+    with StepProgress(total, "reproduce", first_step(request.engine)) as progress:
         made = rerun_study(run, again, signer, progress.report, warnings.append)
     for warning in warnings:
         say(f"warning: {warning}")

@@ -13,7 +13,7 @@ import click
 from auditkit.api.needed import token_sha256
 from auditkit.cli.console import console
 from auditkit.cli.designs import factory_arguments, refuse_design
-from auditkit.cli.engine_options import engine_option, jobs_for, remote_workers
+from auditkit.cli.engine_options import engine_option, first_step, jobs_for, remote_workers
 from auditkit.cli.options import (
     KEPT,
     TAIL,
@@ -42,9 +42,11 @@ from auditkit.cli.study_plans import (
 from auditkit.cli.tables import print_run
 from auditkit.engines.spec import EngineSpec
 from auditkit.errors import PlanError, UsageError
+from auditkit.files import store
 from auditkit.files.run_folder import RunFolder
 from auditkit.processes.worker_pool import Workers
 from auditkit.records.job import ProgramSource
+from auditkit.records.manifest import MANIFEST_NAME
 from auditkit.records.nudge_size import large_nudge
 from auditkit.records.plan import StudyPlan
 from auditkit.records.preflight import Preflight
@@ -128,7 +130,7 @@ def run(  # noqa: PLR0913, PLR0917 # one argument an option
         if earlier is not None:
             source, plan = _extended(earlier, *asked, add_seeds or "")
         else:
-            source, plan = _what_to_run(workers, *asked, given, bound, deviate=deviate)
+            source, plan = _what_to_run(*(workers, *asked, given, bound, engine), deviate=deviate)
         request = StudyRequest(
             *(source, plan, place.folder, _jobs(jobs, plan, engine), resume, command),
             *(bound.data if bound else None, None, earlier, engine),
@@ -143,7 +145,7 @@ def run(  # noqa: PLR0913, PLR0917 # one argument an option
             request = prepare_study(request, progress.report, workers)
         _print_interrupted(request)
         print_outlook(console(), request)
-        manifest = place.moved(partial(_run, ctx, request, signer, workers))
+        manifest = _moved(ctx, place, request, signer, workers)
     print_run(manifest, signer.fingerprint)
 
 
@@ -241,6 +243,18 @@ def _try(request: StudyRequest, workers: Workers) -> None:
     _print_warnings(_said(found, plan))
 
 
+def _moved(
+    ctx: click.Context,
+    place: RunPlace,
+    request: StudyRequest,
+    signer: SigningKey,
+    workers: Workers,
+) -> Path | str:
+    manifest = place.moved(partial(_run, ctx, request, signer, workers))
+    ctx.meta[KEPT] = _complete(manifest)  # an engine takes a moment to end
+    return manifest
+
+
 def _run(ctx: click.Context, request: StudyRequest, signer: SigningKey, workers: Workers) -> Path:
     found = request.preflight
     said = () if found is None else (*found.undecided, *_said(found, request.plan))
@@ -248,15 +262,27 @@ def _run(ctx: click.Context, request: StudyRequest, signer: SigningKey, workers:
     warnings: list[str] = []
     try:
         with StepProgress(total_steps(request.plan, len(request.seeds)), "run") as progress:
-            return run_study(request, signer, progress.report, warnings.append, workers)
+            manifest = run_study(request, signer, progress.report, warnings.append, workers)
+        ctx.meta[KEPT] = _complete(manifest)
+        return manifest
     except KeyboardInterrupt:
-        folder = RunFolder(request.out)
-        ctx.meta[KEPT] = (
-            f"kept for --resume: {folder.progress()}" if folder.has_parts else "nothing to keep yet"
-        )
+        ctx.meta[KEPT] = _kept(request)
         raise
     finally:
         _print_warnings([warning for warning in warnings if warning not in said])
+
+
+def _kept(request: StudyRequest) -> str:
+    """What an interrupt leaves of a run."""
+    folder, manifest = RunFolder(request.out), request.out / MANIFEST_NAME
+    earlier = None if request.earlier is None else request.earlier.data
+    if manifest.exists() and store.read_bytes(manifest) != earlier:
+        return _complete(manifest)
+    return f"kept for --resume: {folder.progress()}" if folder.has_parts else "nothing to keep yet"
+
+
+def _complete(manifest: Path | str) -> str:
+    return f"the run was complete: {manifest}"
 
 
 def _said(found: Preflight, plan: StudyPlan) -> tuple[str, ...]:
@@ -282,6 +308,7 @@ def _what_to_run(
     command: tuple[str, ...],
     given: dict[str, Any],
     bound: SignedPlan | None,
+    engine: EngineSpec | None,
     *,
     deviate: bool,
 ) -> tuple[ProgramSource, StudyPlan]:
@@ -293,7 +320,7 @@ def _what_to_run(
     target, folder = split_target(program)
     source = ProgramSource(target, folder, factory_arguments(given, arguments))
     if bound is None:
-        with waiting("building the program ..."):
+        with waiting(first_step(engine)):
             return source, program_plan(workers, source, given)
     if given and not deviate:
         raise UsageError(

@@ -13,7 +13,7 @@ import click
 
 from auditkit.api.countersigned import countersigned, utc_now
 from auditkit.api.verifying import verify_as_asked
-from auditkit.cli.engine_options import jobs_for
+from auditkit.cli.engine_options import first_step, jobs_for
 from auditkit.cli.needs import print_needs
 from auditkit.cli.options import (
     NUMBER,
@@ -207,7 +207,7 @@ def _replay_with_progress(
     pairs = [(seed, name) for seed, names in request.choice.items() for name in names]
     total = steps_of(plan, pairs)
     jobs = request.jobs or jobs_for(request.engine, plan.threads, len(request.choice))
-    progress.expect(total, "replay", "building the program ...")
+    progress.expect(total, "replay", first_step(request.engine))
     return replay(run, replace(request, jobs=jobs), progress.report)
 
 

@@ -13,15 +13,24 @@ ABANDONED: list[str] = []
 _KEPT = "what was complete is kept: go on with --resume"
 
 
-def unreachable(name: str, address: str | None, error: BaseException) -> ConnectionLost:
-    """Nobody answers at an address, or workers could not be started."""
+def unreachable(
+    name: str, address: str | None, error: BaseException, hint: str = ""
+) -> ConnectionLost:
+    """Nobody answers at an address, or workers could not be started.
+
+    Args:
+        name: Of the engine.
+        address: As it was given.
+        error: What its package raised.
+        hint: What else may be the matter at an address.
+    """
     reason = clipped(f"{type(error).__name__}: {error}".rstrip(": "))
     if address is None:
         return ConnectionLost(f"{name} could not be started here ({reason})")
     return ConnectionLost(
         f"no scheduler of {name} answers ({reason})",
         where=address,
-        hint="is it running, and reached from here under this address?",
+        hint=f"is it running, and reached from here under this address?{hint}",
     )
 
 

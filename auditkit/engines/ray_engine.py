@@ -30,6 +30,9 @@ _RETRIES = 3
 #: counts as gone. Ray itself ends the process without a word of ours after a minute.
 _CONNECT, _LOOKS, _GONE = 15.0, 2.0, 10.0
 
+#: Ray itself says so of a cluster on this machine only, and nothing where it is refused.
+_REFUSED = " and where its cluster asks for a token: is RAY_AUTH_MODE=token set here?"
+
 #: No system's ``struct sigaction`` is larger; what is in it is not looked at.
 _SIGACTION_BYTES = 1024
 
@@ -41,14 +44,18 @@ def connect(address: str | None, jobs: int) -> RayEngine:
         ConnectionLost: When there is none.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a study tells nobody that it runs
-    # One core is one process of ray's, which is all that is needed here: see _start_worker.
-    started: dict[str, Any] = {"num_cpus": 1, "include_dashboard": False}
-    if address is not None:
-        started = {}
+    started: dict[str, Any] = {}
+    if address is None:
+        # One core is one process of ray's, which is all that is needed here: see _start_worker.
+        started = {"num_cpus": 1, "include_dashboard": False}
+        # Neither of ray's autoscalers has anything to do here; the default one ends a second later.
+        os.environ.setdefault("RAY_enable_autoscaler_v2", "1")
     if ray.is_initialized():
         return RayEngine(address, is_ours=False)
+    hint = ""
     try:
         _require_somebody(address)
+        hint = _REFUSED
         with _own_end():
             ray.init(
                 address=address or "local",
@@ -57,7 +64,7 @@ def connect(address: str | None, jobs: int) -> RayEngine:
                 **started,
             )
     except Exception as error:  # ray raises that very class where a node does not come up
-        raise unreachable("ray", address, error) from error
+        raise unreachable("ray", address, error, hint) from error
     return RayEngine(address, is_ours=True, worker=None if address else _start_worker(jobs))
 
 

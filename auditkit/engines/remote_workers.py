@@ -12,6 +12,7 @@ import secrets
 import threading
 import time
 from collections.abc import Generator, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -39,7 +40,7 @@ from auditkit.records.results import BranchesResult, TrunkResult
 #: Jobs that leave files.
 _WITH_FILES: tuple[JobKind, ...] = ("trunk", "branches", "seed")
 
-#: Seconds between two looks at a job.
+#: Seconds between two looks at a job, of which many that leave no files take no longer.
 _LOOK = 0.1
 
 
@@ -66,6 +67,7 @@ class RemoteWorkers(Workers):
         self._engine: Engine | None = None
         self._opening = threading.Lock()
         self._environment: Environment | None = None
+        self._preparing: list[Ticket] = []  # what nobody holds is cancelled by dask
         self._session = secrets.token_hex(4)
         self._n_tasks = 0
 
@@ -122,7 +124,7 @@ class RemoteWorkers(Workers):
         try:
             answer = None
             while answer is None:
-                answer = self._look(ticket)
+                answer = self._look(ticket, _LOOK)
                 for message in inbox.messages():
                     yield _result(job, message.name, message.result)
                 inbox.sign()
@@ -154,18 +156,29 @@ class RemoteWorkers(Workers):
         with self._opening:
             if self._stopped:
                 raise ProgramFailed("stopped")
+            is_first = self._engine is None
             if self._engine is None:
                 self._engine = self._spec.connect(self._n_workers)
-            name = f"auditkit-{job.kind}"
-            return self._engine.submit(canonical.encode(order).decode(), name, threads)
+            ticket = _submit(self._engine, order, threads)
+            if is_first and task is None and not self._spec.is_local:
+                self._prepare_others(self._engine, order, threads)
+            return ticket
+
+    def _prepare_others(self, engine: Engine, order: Order, threads: int) -> None:
+        """Have the other workers import what jobs need while the first one tries the program.
+
+        Workers that are started here share one process, so that there are no others.
+        """
+        asking = replace(order, job=replace(order.job, kind="environment"))
+        self._preparing = [_submit(engine, asking, threads) for _ in range(self._n_workers - 1)]
 
     def _wait(self, ticket: Ticket) -> Answer:
-        while True:
-            answer = self._look(ticket)
-            if answer is not None:
-                return answer
+        pause = _LOOK / 16
+        while (answer := self._look(ticket, pause)) is None:
+            pause = min(2 * pause, _LOOK)
+        return answer
 
-    def _look(self, ticket: Ticket) -> Answer | None:
+    def _look(self, ticket: Ticket, pause: float) -> Answer | None:
         """How a job ended; None a moment later where it has not.
 
         Raises:
@@ -175,7 +188,7 @@ class RemoteWorkers(Workers):
             raise ProgramFailed("stopped")
         text = ticket.answer()
         if text is None:
-            time.sleep(_LOOK)
+            time.sleep(pause)
             return None
         answer = canonical.decode(Answer, text.encode(), what="answer of a worker")
         if answer.error is not None:
@@ -203,6 +216,12 @@ def refuse_command(engine: EngineSpec | None) -> None:
             f"--engine {engine.name}: a command after -- runs on this machine only",
             hint="write the loop as a program (auditkit explain study), or leave --engine out",
         )
+
+
+def _submit(engine: Engine, order: Order, threads: int) -> Ticket:
+    """Give an order to an engine."""
+    text = canonical.encode(order).decode()
+    return engine.submit(text, f"auditkit-{order.job.kind}", threads)
 
 
 def _result(job: Job, name: str, told: dict[str, Any]) -> Any:

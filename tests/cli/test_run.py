@@ -9,6 +9,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -517,6 +518,35 @@ def test_a_key_that_cannot_sign_is_refused_before_training(shell: Shell, out: st
     for key, line in cases.items():
         assert refusal(shell, 2, TINY, *SMALL, "--out", out, "--key", key) == line
     assert not Path(out).exists()
+
+
+@pytest.mark.parametrize(
+    "when",
+    ["auditkit.study.runner.views", "studies.InProcessWorkers.stop", "auditkit.cli.run.print_run"],
+)
+def test_an_interrupt_of_a_run_that_is_complete_says_where_it_is(
+    shell: Shell, out: str, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    def interrupt(*_: object) -> None:
+        if Path(out, "manifest.json").exists():
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(when, interrupt)
+    done = shell("run", TINY, *SMALL, "--out", out)
+    assert done.code == 130
+    assert done.line == f"interrupted; the run was complete: {out}/manifest.json"
+
+
+def test_an_interrupt_of_seeds_that_are_added_does_not_call_them_complete(
+    shell: Shell, finished: Path, out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    shutil.copytree(finished, out)
+    monkeypatch.setattr("auditkit.study.runner.run_seeds", interrupt)
+    done = shell("run", TINY, "--out", out, "--add-seeds", "1")
+    assert (done.code, done.line) == (130, "interrupted; nothing to keep yet")
 
 
 # Progress and interrupts, in processes of their own

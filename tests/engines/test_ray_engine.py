@@ -3,6 +3,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +23,27 @@ def test_a_cluster_that_does_not_answer_is_named(address: str) -> None:
     with pytest.raises(ConnectionLost, match="no scheduler of ray answers") as caught:
         EngineSpec("ray", address).connect(1)
     assert caught.value.where == address
+
+
+def test_a_cluster_that_may_ask_for_a_token_is_told_as_such(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from auditkit.engines import ray_engine  # needs ray
+
+    def refused(**_: object) -> None:
+        raise ConnectionError("Failed to connect to Ray cluster")
+
+    monkeypatch.setattr(
+        ray_engine, "ray", SimpleNamespace(is_initialized=lambda: False, init=refused)
+    )
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(ConnectionLost, match="Failed to connect") as caught:
+            EngineSpec("ray", address).connect(1)
+    assert (caught.value.hint or "").endswith("asks for a token: is RAY_AUTH_MODE=token set here?")
+    with pytest.raises(ConnectionLost) as caught:
+        EngineSpec("ray", address).connect(1)
+    assert (caught.value.hint or "").endswith("reached from here under this address?")
 
 
 def test_a_scheduler_that_is_gone_ends_the_study_before_ray_ends_the_process(
@@ -136,6 +158,8 @@ def test_a_job_that_no_node_has_the_cores_for_is_refused(monkeypatch: pytest.Mon
 def test_jobs_of_one_machine_share_a_process_of_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     from auditkit.engines import ray_engine  # needs ray
 
+    monkeypatch.setenv("RAY_enable_autoscaler_v2", "")  # so that what is set is taken back
+    monkeypatch.delenv("RAY_enable_autoscaler_v2")
     started: list[dict[str, object]] = []
     sent: list[tuple[object, str]] = []
     forced: list[object] = []
@@ -152,7 +176,7 @@ def test_jobs_of_one_machine_share_a_process_of_ray(monkeypatch: pytest.MonkeyPa
 
     fake = SimpleNamespace(
         is_initialized=lambda: False,
-        init=lambda **settings: started.append(settings),
+        init=lambda **settings: started.append({**os.environ, **settings}),
         remote=remote,
         get_runtime_context=lambda: SimpleNamespace(gcs_address="127.0.0.1:9"),
         cancel=lambda _, force: forced.append(force),
@@ -160,6 +184,7 @@ def test_jobs_of_one_machine_share_a_process_of_ray(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(ray_engine, "ray", fake)
     ticket = EngineSpec("ray", None).connect(3).submit("{}", "auditkit-test", 8)
     assert (started[0]["num_cpus"], started[1]["max_concurrency"]) == (1, 3)
+    assert started[0]["RAY_enable_autoscaler_v2"] == "1"  # it ends at once, the other does not
     assert sent == [("auditkit-test", "{}")]
     ticket.cancel()
     assert forced == [False]

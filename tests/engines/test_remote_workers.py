@@ -197,6 +197,24 @@ def test_progress_comes_back(program: Path, tmp_path: Path) -> None:
     assert (seen[-1].seed, seen[-1].branch, seen[-1].done) == (1, "control", SMALL.horizon)
 
 
+@pytest.mark.parametrize(("address", "n_others"), [(None, 0), ("tcp://node:8786", 2)])
+def test_the_others_of_a_cluster_prepare_while_the_first_worker_tries_the_program(
+    program: Path, tmp_path: Path, address: str | None, n_others: int
+) -> None:
+    engine = ThreadEngine(address=address)
+    source = ProgramSource(TINY, str(program), {})
+    with RemoteWorkers(engine, 3) as workers:
+        workers.run(Job("describe", source, None, 0, ""))
+        workers.run(Job("build", source, SMALL, 0, ""))
+        workers.run(Job("trunk", source, SMALL, 0, str(tmp_path / "first" / "seed-0000")))
+    kinds = [tell(order)["job"]["kind"] for order in engine.orders]
+    assert kinds == ["describe", *["environment"] * n_others, "build", "trunk"]
+    engine = ThreadEngine(address=address)  # where jobs come at once, each prepares its own
+    with RemoteWorkers(engine, 3) as workers:
+        workers.run(Job("trunk", source, SMALL, 0, str(tmp_path / "out" / "seed-0000")))
+    assert len(engine.orders) == 1
+
+
 # What is refused
 
 

@@ -19,10 +19,11 @@ class ThreadEngine(EngineSpec):
     Args:
         work: What is done with an order in place of :func:`do`, which tries ``attempts`` times.
         attempts: As that.
+        address: Of an engine that was there before.
     """
 
-    def __init__(self, work: Do = do, attempts: int = 1) -> None:
-        super().__init__("dask", None)
+    def __init__(self, work: Do = do, attempts: int = 1, address: str | None = None) -> None:
+        super().__init__("dask", address)
         object.__setattr__(self, "work", work)
         object.__setattr__(self, "attempts", attempts)
         object.__setattr__(self, "orders", [])
