@@ -21,7 +21,7 @@ from auditkit.formats.run_files import OrderFile
 from auditkit.observe.machine.code import import_notes, user_code
 from auditkit.observe.machine.determinism import deterministic, unchanged_settings
 from auditkit.observe.machine.environment import environment, look_up_packages
-from auditkit.observe.machine.imports import note_read_backs, watched_imports
+from auditkit.observe.machine.imports import note_held_files, note_read_backs, watched_imports
 from auditkit.observe.machine.opened import opened_files
 from auditkit.observe.values.digests import commitments
 from auditkit.perturbations.own import adopted, require_declared
@@ -141,6 +141,7 @@ def _trunk(job: Job, factory: LoadedFactory, report: Report) -> TrunkResult:
         callback = ForksCallback(session, fork_jobs(job), report_step)
         note_read_backs()
         hold(session, 1, plan.horizon, auditor, callback, plan.has_state)
+        note_held_files()
         return callback.result(auditor)
 
 
