@@ -13,7 +13,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from in_process_loops import Loop, read, record, replay_in_process
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 import auditkit as ak
 from auditkit.cli import main
@@ -152,7 +152,7 @@ def test_without_a_checkpoint_that_is_lost_the_rest_is_closed_and_says_so(
     loop = stopped(tmp_path, KeyboardInterrupt, checkpoint_every=3)
     (loop.out / f"checkpoint-0000000{step}.safetensors.partial").unlink()
     model = torch.nn.Linear(1, 1)
-    others = torch.optim.SGD(model.parameters()), DataLoader([torch.zeros(1)])
+    others: Any = (torch.optim.SGD(model.parameters()), DataLoader(TensorDataset(torch.zeros(1))))
     with pytest.raises(ArtifactMissing, match="close --allow-lost"):
         ak.Recorder.resume(loop.out, checkpoint_every=3).wrap(model, *others)
     done = CliRunner().invoke(main, ["close", str(loop.out), "--allow-lost"])
