@@ -22,6 +22,7 @@ from auditkit.observe.loader.attributes import Changes, WatchedAttributes
 from auditkit.observe.loader.interception import Interception
 from auditkit.observe.loader.iterables import loaders_in
 from auditkit.observe.loader.samplers import capture_samplers, restore_samplers
+from auditkit.observe.loader.saved_position import position_tree
 from auditkit.observe.rng.per_sample import MeasuredBatch
 from auditkit.observe.rng.streams import (
     Generator,
@@ -31,7 +32,10 @@ from auditkit.observe.rng.streams import (
     restore_generator,
     streams_from_leaves,
 )
-from auditkit.observe.values.codec import Leaves, flatten, unflatten
+from auditkit.observe.values.codec import Leaves, flatten
+
+#: Entries that a position has where there is something of them.
+_FURTHER = ("generators", "epoch-start attributes", "attributes")
 
 
 @dataclass(frozen=True)
@@ -221,9 +225,9 @@ class LoaderDriver:
         """Go to a captured position; leaves the global streams anywhere.
 
         Raises:
-            RestoreMismatch: When the epoch ends before the position.
+            RestoreMismatch: When the epoch ends before the position, or that is none.
         """
-        tree: Any = unflatten(leaves, where="loader")
+        tree = position_tree(leaves, {"samplers": dict}, dict.fromkeys(_FURTHER, dict))
         self.epoch, position = tree["epoch"], tree["position"]
         self._attributes = tree.pop("epoch-start attributes", {})
         if self.epoch >= 0:
@@ -239,6 +243,8 @@ class LoaderDriver:
         if start:
             streams_from_leaves(start).restore()
         for name, state in tree.get("generators", {}).items():
+            if name not in self._registered:
+                raise RestoreMismatch(f"no generator {name!r} is registered", component="loader")
             restore_generator(self._registered[name], state)
         self.position = position
         skips_in_sampler = self._per_sample and not self.iterable
