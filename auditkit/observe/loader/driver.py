@@ -9,6 +9,7 @@ behaves as it would without auditkit, and resuming replays the epoch from its st
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -136,6 +137,26 @@ class LoaderDriver:
         if epoch >= 0:
             self._set_epoch()
         return found
+
+    def draw(self, until: float) -> Iterator[Batch]:
+        """The indices of every batch from the first epoch on, in their order; nothing is loaded.
+
+        Under per-sample streams they are those that :meth:`next` has, unless a step changes the
+        sampler. It ends where an epoch has none. The loader cannot be iterated afterwards.
+
+        Args:
+            until: When to end in any case, by ``time.perf_counter``.
+        """
+        is_over, self.epoch = False, -1
+        while not is_over:
+            is_over, self.epoch = True, self.epoch + 1
+            self._set_epoch()
+            self._interception.epoch = self.epoch
+            for _ in self._loader._index_sampler:
+                is_over = time.perf_counter() > until
+                yield as_pairs(self._interception.dispatched.popleft())
+                if is_over:
+                    return
 
     def pin_order(self, control: Sequence[Batch], delivered: Sequence[Batch], step: int) -> None:
         """See :meth:`Interception.pin_order`."""

@@ -43,7 +43,7 @@ from auditkit.study.stages.describer import built_program, data_identity, descri
 from auditkit.study.stages.forker import Fork, closed_on_error, load_fork, restore_fork
 from auditkit.study.stages.holder import hold
 from auditkit.study.stages.perturber import perturb
-from auditkit.study.worker.ahead import try_schedule, try_stream
+from auditkit.study.worker.ahead import try_order, try_schedule, try_stream
 from auditkit.study.worker.augmentation import require_per_sample
 from auditkit.study.worker.branch_processes import Forks, Unforkable
 from auditkit.study.worker.callbacks import BranchCallback, ModuleCallback
@@ -282,6 +282,7 @@ def _preflight(job: Job, factory: LoadedFactory, report: Report) -> Preflight:
         with _session(job, factory) as again:
             built.require_same(built_program(again), "when it is called again")
             try_stream(again, plan)
+            undecided += try_order(again, plan)
         undecided += try_schedule(session.program, plan, last)
         make = partial(_open, job, factory)
         state = callback.nudged
