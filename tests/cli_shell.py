@@ -1,7 +1,8 @@
 """The command line in a folder of its own, with a home, keys and programs of its own.
 
 ``shell("run", ...)`` calls it inside the test's process, workers included, which takes
-milliseconds; ``shell.start("run", ...)`` is a real process with real workers.
+milliseconds; with ``fresh=True`` its workers are real processes; ``shell.start("run", ...)`` is a
+real process with real workers.
 """
 
 from __future__ import annotations
@@ -95,13 +96,18 @@ class Shell:
         kept["AUDITKIT_PROGRESS"] = "0"
         return {**kept, "HOME": str(self.folder), "XDG_CONFIG_HOME": str(self.folder / "config")}
 
-    def __call__(self, *arguments: str) -> CompletedCommand:
-        """Call the command line in this process."""
+    def __call__(self, *arguments: str, fresh: bool = False) -> CompletedCommand:
+        """Call the command line in this process.
+
+        Args:
+            arguments: What is typed.
+            fresh: Whether its workers are processes after all.
+        """
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(self.folder)
             for name in ("HOME", "XDG_CONFIG_HOME"):
                 patch.setenv(name, self.env[name])
-            for place in _WORKERS:
+            for place in () if fresh else _WORKERS:
                 patch.setattr(place, SerialisingWorkers)
             done = CliRunner().invoke(main, arguments, catch_exceptions=False)
         return CompletedCommand(done.exit_code, done.stdout, done.stderr)

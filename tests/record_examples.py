@@ -255,6 +255,7 @@ RANK = RankRecord(
     proven_by=(9,),
     scalars="scalars.safetensors",
     sharded=("params",),
+    lost_checkpoints=(replace(CHECKPOINT, step=1, file="checkpoint-00000001.safetensors"),),
 )
 
 WORLD = WorldRecord(2, "gloo", {"bucket_cap_mb": "25"})

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from auditkit.errors import UsageError
 from auditkit.formats import canonical
 from auditkit.records.estimate import DistanceEstimate, Interval, SignedEstimate
+from auditkit.records.perturbation_spec import as_typed
 from auditkit.records.report import VerificationReport
 
 if TYPE_CHECKING:
@@ -76,8 +77,9 @@ class Report(VerificationReport):
 
         Returns:
             The columns are the fields of an estimate, ``kind`` (``signed`` or ``distance``) before
-            them; an interval is ``interval_low``, ``interval_high`` and ``interval_level``. An
-            empty table has them, too.
+            them and ``typed`` (the perturbation as a plan has it) after them; an interval is
+            ``interval_low``, ``interval_high`` and ``interval_level``. An empty table has them,
+            too.
 
         Warns:
             UserWarning: When the report has no estimates, naming the checks that were not passed.
@@ -154,7 +156,8 @@ def _is_number(column: Iterable[object]) -> bool:
 
 def _row(estimate: SignedEstimate | DistanceEstimate) -> Iterator[dict[str, object]]:
     """One row: plain values, an interval by its ends."""
-    yield {"kind": _kind(estimate), **_flat(asdict(estimate))}
+    typed = as_typed(estimate.perturbation)
+    yield {"kind": _kind(estimate), **_flat(asdict(estimate)), "typed": typed}
 
 
 def _rows_by_seed(estimate: SignedEstimate | DistanceEstimate) -> Iterator[dict[str, object]]:

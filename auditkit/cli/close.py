@@ -22,7 +22,10 @@ from auditkit.records.manifest import MANIFEST_NAME
 @click.option(
     "--key", type=TEXT, help="Private key to sign with; else $AUDITKIT_KEY, else this machine's."
 )
-def close(folder: str, key: str | None) -> None:
+@click.option(
+    "--allow-lost", is_flag=True, help="Close it though files of checkpoints are gone; it says so."
+)
+def close(folder: str, key: str | None, *, allow_lost: bool) -> None:
     """Make a signed manifest of the recording in DIR whose process is dead.
 
     It has the steps of which everything is on disk, and says that it was made afterwards. The
@@ -31,9 +34,12 @@ def close(folder: str, key: str | None) -> None:
     if not os.path.isdir(folder):  # noqa: PTH112 # Path's raises for a name that is too long
         raise UsageError(f"there is no folder {brief(folder)}", hint="auditkit list shows the runs")
     out = Path(folder)
-    manifest = close_recording(out, signing_key_of(key))
+    manifest = close_recording(out, signing_key_of(key), allow_lost=allow_lost)
     shown = console()
     steps = manifest.ranks[0].steps
     shown.print(f"closed: {steps} steps; {manifest.closed_as}")
+    for rank in manifest.ranks:
+        if rank.lost_checkpoints:
+            shown.print(f"lost checkpoints of rank {rank.rank}: {rank.lost_note}")
     shown.print(f"manifest: {out / MANIFEST_NAME}")
     shown.print(f"next: auditkit verify {out / MANIFEST_NAME}")

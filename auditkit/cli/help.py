@@ -181,7 +181,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "auditkit verify mine.zip --fingerprint SHA256:...",
     ),
     "list": ("auditkit list runs", "auditkit list runs --json"),
-    "close": ("auditkit close runs/exp1",),
+    "close": ("auditkit close runs/exp1", "auditkit close runs/exp1 --allow-lost"),
     "perturbations": ("auditkit perturbations", "auditkit perturbations --json"),
     "keygen": ("auditkit keygen", "auditkit keygen --out author.key --encrypt"),
     "sign": ("auditkit sign runs/mine --key second-author.key",),

@@ -233,9 +233,11 @@ def _of_recording(manifest: RecordingManifest) -> Rows:
         (f"loader {loader}" if loader else "training loader", ", ".join(_worded(facts)))
         for loader, facts in first.loaders.items()
     ]
+    lost = [f"rank {one.rank}: {one.lost_note}" for one in manifest.ranks if one.lost_note]
     return [
         ("recording", f"{counted(first.steps, 'step')} of {_processes(world.size)}"),
         ("closed by auditkit close", manifest.closed_as or ""),
+        ("lost checkpoints", "; ".join(lost)),
         ("backend", world.backend or "none"),
         ("distributed settings", settings),
         ("sharded", ", ".join(first.sharded)),

@@ -18,14 +18,35 @@ def require_checkpoints(folder: Path, checkpoints: Iterable[CheckpointRecord]) -
     """
     for checkpoint in checkpoints:
         try:
-            artifacts.file_size(folder, f"{checkpoint.file}{store.PARTIAL}")
+            _look(folder, checkpoint)
         except ArtifactMissing as error:
             raise ArtifactMissing(
                 error.message,
                 where=error.where,
-                hint="put the file back: without it the recording is neither resumed nor closed; "
-                "or begin anew in another folder",
+                hint="put the file back: without it the recording is not resumed; auditkit close "
+                "--allow-lost makes a manifest of the rest, which says what was lost",
             ) from None
+
+
+def lost_checkpoints(
+    folder: Path, checkpoints: Iterable[CheckpointRecord]
+) -> tuple[CheckpointRecord, ...]:
+    """Those whose files are gone.
+
+    Raises:
+        ArtifactError: Where something lies in a file's place that is none.
+    """
+    lost = []
+    for checkpoint in checkpoints:
+        try:
+            _look(folder, checkpoint)
+        except ArtifactMissing:
+            lost.append(checkpoint)
+    return tuple(lost)
+
+
+def _look(folder: Path, checkpoint: CheckpointRecord) -> None:
+    artifacts.file_size(folder, f"{checkpoint.file}{store.PARTIAL}")
 
 
 def are_there(folder: Path, checkpoints: Iterable[CheckpointRecord]) -> bool:

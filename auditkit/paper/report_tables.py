@@ -23,6 +23,7 @@ from auditkit.records.estimate import (
     SignedEstimate,
 )
 from auditkit.records.further_estimates import Generalised, ProfileRow, Spread
+from auditkit.records.perturbation_spec import as_typed
 
 #: What a LaTeX table of this module begins with.
 LATEX_HEAD = "% Written by auditkit report; needs \\usepackage{booktabs}\n"
@@ -51,6 +52,10 @@ Row = (
 
 #: Fields that hold an interval, or None.
 _INTERVALS = ("interval", "studentised", "ruled_out", "new_seed", "excess_interval")
+
+#: The last column: ``perturbation`` holds the name of a branch, which files have, and this what is
+#: typed, as tables show it.
+TYPED = "typed"
 
 #: Characters that a spreadsheet takes for the begin of a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -113,17 +118,19 @@ def to_latex(shown: ReportTable) -> str:
 
 
 def csv_head(kind: type[Row]) -> tuple[str, ...]:
-    """The columns of the CSV of a kind of rows: fields of the record, intervals by their ends."""
+    """What the CSV of a kind of rows begins with: fields of the record, intervals by their ends."""
     return tuple(name for name, _ in _columns(kind, None))
 
 
 def to_csv(kind: type[Row], rows: Iterable[Row]) -> str:
-    """All numbers of the rows in full: the fields of the JSON report."""
+    """All numbers of the rows in full: the fields of the JSON report, and the plan's names."""
+    has_typed = any(item.name == "perturbation" for item in fields(kind))
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(csv_head(kind))
+    writer.writerow((*csv_head(kind), *([TYPED] if has_typed else [])))
     for row in rows:
-        writer.writerow(_cell(value) for _, value in _columns(kind, row))
+        typed = [as_typed(getattr(row, "perturbation", ""))] if has_typed else []
+        writer.writerow([*(_cell(value) for _, value in _columns(kind, row)), *map(_cell, typed)])
     return out.getvalue()
 
 

@@ -28,6 +28,7 @@ from auditkit.processes.interpreter import (
     WORKER_ARGUMENTS,
     isolated_environment,
 )
+from auditkit.processes.job_endings import Ending
 from auditkit.processes.side_by_side import SeveralProgress, Slots, side_by_side
 from auditkit.processes.subprocesses import describe_exit, environment, log_tail
 from auditkit.records.environment import Environment
@@ -161,16 +162,15 @@ class Workers:
                 reason = error.strerror or str(error)
                 raise StoreError(f"cannot start a worker process: {reason}") from error
             try:
-                n_results, status = yield from _communicate(line, job, report, self.slots)
+                ended = yield from _communicate(line, job, report, self.slots)
                 if self._stopped:
                     raise ProgramFailed("stopped")
-                if n_results == 0:
-                    status = server.wait() if status is None else status
+                if ended.is_early:
+                    status = server.wait() if ended.status is None else ended.status
                     tail = log_tail(log) or server.tail()
-                    what = "trunk" if job.kind == "seed" else job.kind
                     raise ProgramFailed(
                         f"a worker process {describe_exit(status)}{tail}",
-                        where=f"seed {job.seed}, {what}",
+                        where=f"seed {job.seed}, {ended.what(job)}",
                     )
             finally:
                 self._end(line)
@@ -297,7 +297,7 @@ def describe_error(error: AuditError) -> dict[str, Any]:
 
 def _communicate(
     line: socket.socket, job: Job, report: Report, slots: Slots
-) -> Generator[Any, None, tuple[int, int | None]]:
+) -> Generator[Any, None, Ending]:
     """Tell a job, and let its process go on when the result of a trunk has been taken.
 
     It is lent the processes that it can use, where there are any.
@@ -306,13 +306,13 @@ def _communicate(
         Its results.
 
     Returns:
-        Their number, and the exit status of the process where that is told.
+        How it ended.
 
     Raises:
         AuditError: What the worker raised.
     """
-    n_results = n_lent = 0
-    lends = True
+    n_lent, lends = 0, True
+    ended = Ending(list(job.branches))
     _tell(line, canonical.dumps(to_dict(job)))
     try:
         with contextlib.suppress(ConnectionResetError):
@@ -320,23 +320,25 @@ def _communicate(
                 if "progress" in answer:
                     report(from_dict(Progress, answer["progress"], what="progress"))
                 elif "result" in answer:
-                    is_trunk = job.kind == "seed" and n_results == 0
+                    is_trunk = job.kind == "seed" and ended.n_results == 0
                     kind: type[Any] = TrunkResult if is_trunk else RESULTS[job.kind]
-                    yield from_dict(kind, answer["result"], what=f"answer of a {job.kind} job")
-                    n_results += 1
+                    result = from_dict(kind, answer["result"], what=f"answer of a {job.kind} job")
+                    yield result
+                    ended.take(result)
                     if is_trunk:
                         lends = not answer["result"].get("read_back")
                         _tell(line, b"")
                 elif "error" in answer:
                     raise rebuild_error(answer["error"])
                 elif isinstance(answer.get("exit"), int):
-                    return n_results, answer["exit"]
+                    ended.status = answer["exit"]
+                    return ended
                 elif isinstance(wanted := answer.get("beside"), int) and wanted >= 0:
                     n_lent = slots.adjust(n_lent, wanted if lends else 0)
                     _tell(line, b"%d" % n_lent)
                 else:
                     raise _foreign_answer(job)
-        return n_results, None
+        return ended
     finally:
         slots.adjust(n_lent, 0)
 

@@ -45,10 +45,6 @@ def check_data_source(program: Sourced) -> None:
     Raises:
         ProgramError: When it does not.
     """
-    if program.data_from not in DATA_FROM:
-        raise ProgramError(
-            f"data_from is {' or '.join(map(repr, DATA_FROM))}, not {program.data_from!r}"
-        )
     length = program.steps_per_epoch
     if program.loader is not None:
         if length is not None:

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Integral
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from auditkit.errors import ProgramError
-from auditkit.formats.quote import class_of
+from auditkit.formats.quote import brief, class_of
 from auditkit.observe.values.classes import items_of, kind_of, of_items
-from auditkit.program.real_outputs import check_kind, checked_targets
+from auditkit.program.real_outputs import as_tensor, check_kind, checked_targets
 from auditkit.records.output_kinds import CLASSES, OutputKindName
 
 #: Stands for a label that is left out, whatever the probe's own ``ignore_index``.
@@ -64,6 +65,7 @@ class Probe:
 
     def __post_init__(self) -> None:
         check_kind(self.outputs, probabilities=self.probabilities)
+        self._check_kinds()
         size: Any = self.batch_size
         is_whole = isinstance(size, Integral) and not isinstance(size, bool)
         if size is not None and not (is_whole and size >= 1):
@@ -75,7 +77,7 @@ class Probe:
             return
         if self.labels is None:
             return
-        labels = torch.as_tensor(self.labels)
+        labels = as_tensor(self.labels, "labels")
         if labels.ndim not in (1, 2) or labels.numel() == 0 or labels.is_floating_point():
             raise ProgramError(
                 "Probe.labels must hold one class index an example, or one a position",
@@ -102,6 +104,17 @@ class Probe:
                 )
             labels = labels.masked_fill(labels == self.ignore_index, IGNORED)
         object.__setattr__(self, "labels", labels)
+
+    def _check_kinds(self) -> None:
+        if self.predict is not None and not callable(self.predict):
+            raise ProgramError("Probe.predict is no function", found=class_of(self.predict))
+        if not isinstance(self.of, (str, NoneType)):
+            raise ProgramError("Probe.of is no name", found=class_of(self.of))
+        index: Any = self.ignore_index
+        if isinstance(index, bool) or not isinstance(index, Integral):
+            raise ProgramError(f"Probe.ignore_index must be a whole number, not {brief(index)}")
+        if not -(2**63) <= int(index) < 2**63:
+            raise ProgramError("Probe.ignore_index must be a number of 64 bits")
 
     @property
     def by_position(self) -> bool:

@@ -32,6 +32,7 @@ from auditkit.observe.state.named_groups import Groups, Patterns, group_patterns
 from auditkit.perturbations.own import adopt
 from auditkit.perturbations.registry import registry
 from auditkit.program.arguments import check_arguments, kind_of_failure, lacking_options
+from auditkit.program.checked_kinds import check_kinds
 from auditkit.program.data_source import check_data_source
 from auditkit.program.observables import (
     Measure,
@@ -139,24 +140,19 @@ class Program:
                     expected=f"{kind.__module__}.{kind.__name__}",
                     found=class_of(value),
                 )
+        check_kinds(self)
         check_data_source(self)
         check_observables(self.probe, self.probes, self.measures)
         object.__setattr__(self, "_measures", measures_by_name(self.measures))
         object.__setattr__(self, "_data_loader", _data_loader(self.loader))
         if self.loss is None and self.step is None:
             raise ProgramError("Program needs loss=, or step= for a step of its own")
-        if self.scheduler_interval not in ("step", "epoch"):
-            raise ProgramError(
-                f"scheduler_interval is 'step' or 'epoch', not {self.scheduler_interval!r}"
-            )
         stepped_by_default = self.step is None or self.scheduler_interval == "epoch"
         if isinstance(self.scheduler, ReduceLROnPlateau) and stepped_by_default:
             raise ProgramError(
                 "ReduceLROnPlateau must be given a metric",
                 hint="step it in a step= of your own, with scheduler_interval='step'",
             )
-        if self.accumulate < 1:
-            raise ProgramError(f"accumulate must be at least 1, not {self.accumulate}")
         object.__setattr__(self, "_patterns", group_patterns(self.model, self.groups))
         self._check_names()
 

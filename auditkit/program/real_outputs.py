@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from auditkit.errors import ProgramError
+from auditkit.formats.quote import brief, class_of
 from auditkit.records.output_kinds import CLASSES, EMBEDDING, KINDS, REGRESSION, OutputKindName
 from auditkit.statistics.embeddings import FEWEST_EXAMPLES
 from auditkit.statistics.metrics import ROW_SUM_TOLERANCE
@@ -35,18 +36,34 @@ class RealProbe(Protocol):
         """N, where it is known."""
 
 
-def check_kind(outputs: object, *, probabilities: bool) -> None:
+def check_kind(outputs: object, *, probabilities: object) -> None:
     """Refuse a kind of outputs that there is not, and probabilities that are to be real numbers.
 
     Raises:
         ProgramError: Naming what does not fit.
     """
-    if outputs not in KINDS:
+    if not isinstance(outputs, str) or outputs not in KINDS:
         raise ProgramError(
             "Probe.outputs is no kind of outputs", expected=" or ".join(KINDS), found=repr(outputs)
         )
+    if not isinstance(probabilities, (bool, np.bool_)):
+        raise ProgramError(f"Probe.probabilities is True or False, not {brief(probabilities)}")
     if probabilities and outputs != CLASSES:
         raise ProgramError(f"Probe(probabilities=True) has outputs={outputs!r}", hint=_AS_CLASSES)
+
+
+def as_tensor(given: object, what: str) -> Tensor:
+    """Labels or targets as a tensor.
+
+    Raises:
+        ProgramError: When they are nothing that one can be made of.
+    """
+    try:
+        return torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ProgramError(
+            f"the {what} of the probe are no tensor: {error}", found=class_of(given)
+        ) from error
 
 
 def checked_targets(labels: object, outputs: str) -> Tensor | None:
@@ -63,7 +80,7 @@ def checked_targets(labels: object, outputs: str) -> Tensor | None:
             hint="for what can be learned from it, let Probe(predict=...) classify, by its "
             "nearest neighbours, say",
         )
-    targets = torch.as_tensor(labels)
+    targets = as_tensor(labels, "targets")
     if not targets.is_floating_point() or targets.ndim == 0 or targets.numel() == 0:
         raise ProgramError(
             "the targets of Probe(outputs='regression') must be real numbers, one row an example",

@@ -25,8 +25,10 @@ from auditkit.observe.rng.streams import (
 )
 from auditkit.observe.state.components import State, StateReader, TrainingObjects, as_built
 from auditkit.observe.state.hidden import HiddenValues
+from auditkit.observe.state.hooks import hooks_by_name
 from auditkit.observe.state.uncaptured import (
     PrivateGenerator,
+    module_roots,
     private_generators,
     refuse_moved_generators,
     search_roots,
@@ -162,6 +164,8 @@ def hidden_values(session: Session) -> HiddenValues:
     """What the program's code keeps by itself, to be compared with later."""
     objects, program = session.objects, session.program
     roots = search_roots(objects, program.data_loader, _functions(program))
+    # The last ones: a method of a layer's own is that layer's.
+    roots |= hooks_by_name(module_roots(objects), objects.optimizer)
     return HiddenValues(roots, [program.loader, *objects.extras.values()])
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from auditkit.errors import ProbeDisturbance
 from auditkit.observe.state.attributes import ATTRIBUTES
 from auditkit.observe.state.components import TrainingObjects
+from auditkit.observe.state.hooks import TENSOR_HOOKS
 from auditkit.observe.values.digests import digest_leaves
 from auditkit.program.session import Session
 from auditkit.records.digest import EVIDENCE_RECIPE
@@ -22,9 +23,6 @@ _HOOKS = "_hooks"
 
 #: Modules that hold hooks of all modules and optimizers; torch.optim hides the second of them.
 _SHARED = tuple(map(importlib.import_module, ("torch.nn.modules.module", "torch.optim.optimizer")))
-
-#: Where a tensor keeps those that are called with its gradient.
-_TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 
 
 def fingerprint(session: Session) -> dict[str, bytes]:
@@ -60,7 +58,7 @@ def _attached(owner: Any) -> Iterator[object]:
 
 
 def _on_tensor(weight: Tensor) -> Iterator[object]:
-    for name in _TENSOR_HOOKS:
+    for name in TENSOR_HOOKS:
         yield [id(hook) for hook in (getattr(weight, name, None) or {}).values()]
 
 

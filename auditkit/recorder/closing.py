@@ -14,7 +14,7 @@ from pathlib import Path
 
 from auditkit.errors import RecordingIncomplete, StoreError
 from auditkit.files import artifacts, store
-from auditkit.files.checkpoint_files import require_checkpoints
+from auditkit.files.checkpoint_files import lost_checkpoints, require_checkpoints
 from auditkit.files.recording_folder import RecordingFolder
 from auditkit.formats.chain_heads import ChainHeads
 from auditkit.formats.group_values import is_groups
@@ -33,7 +33,12 @@ from auditkit.records.manifest import (
     Producer,
     RunTimes,
 )
-from auditkit.records.recording import TRACE_STEPS, RankRecord, RecordingManifest
+from auditkit.records.recording import (
+    TRACE_STEPS,
+    CheckpointRecord,
+    RankRecord,
+    RecordingManifest,
+)
 from auditkit.records.rng import ALWAYS_UNCOVERED, UNSEEDED, RngContract, StreamContract
 from auditkit.signing.envelopes import sign_statement
 from auditkit.signing.keys import public_line
@@ -41,17 +46,18 @@ from auditkit.signing.trust import SigningKey
 from auditkit.version import __version__
 
 
-def close_recording(out: Path, key: SigningKey) -> RecordingManifest:
+def close_recording(out: Path, key: SigningKey, *, allow_lost: bool = False) -> RecordingManifest:
     """Close what an unclosed recording has left.
 
     Args:
         out: Its folder.
         key: What to sign with.
+        allow_lost: Whether the files of checkpoints may be gone; the manifest says which are.
 
     Raises:
         StoreError: When it is finished, or none, or its process still runs.
         RecordingIncomplete: When too little of it is on disk.
-        ArtifactMissing: When a checkpoint is gone.
+        ArtifactMissing: When a checkpoint is gone, and that is not allowed.
         RestoreMismatch: When one is not what was recorded: no manifest of it would verify.
         FormatError: When a journal or checkpoint is damaged.
     """
@@ -62,7 +68,9 @@ def close_recording(out: Path, key: SigningKey) -> RecordingManifest:
         hint = "auditkit list DIR shows which there are"
         raise StoreError("there is no unfinished recording here", where=str(out), hint=hint)
     with ExitStack() as stack:
-        left = [_open(out, rank, first.size, stack) for rank in range(first.size)]
+        left = [
+            _open(out, rank, first.size, stack, allow_lost=allow_lost) for rank in range(first.size)
+        ]
         steps = max(set.intersection(*(set(one.heads) for one in left)), default=0)
         if not steps or first.program is None or first.environment is None or first.world is None:
             raise RecordingIncomplete(
@@ -108,12 +116,14 @@ class _Left:
         rank: Its number.
         journal: Its journal.
         heads: How far its chains were, by step, of the steps whose rows are on disk.
+        lost: Checkpoints whose files are gone.
     """
 
     folder: RecordingFolder
     rank: int
     journal: RecordingJournal
     heads: dict[int, ChainHeads]
+    lost: tuple[CheckpointRecord, ...]
 
     def record(self, steps: int) -> RankRecord:
         """Its record, of so many steps; the last chunk and the numbers are written anew."""
@@ -125,7 +135,7 @@ class _Left:
         for chunk in range(number):
             components |= set(self.folder.read_chunk(chunk).columns)
         journal, head = self.journal, self.heads[steps]
-        checkpoints = tuple(one for one in journal.checkpoints if one.step <= steps)
+        taken = [one for one in journal.checkpoints if one.step <= steps]
         final = self._final(steps)
         return RankRecord(
             rank=self.rank,
@@ -139,11 +149,12 @@ class _Left:
             consumed_sha256=head.consumed,
             rng=RngContract(UNSEEDED, _streams(journal, components, final), ALWAYS_UNCOVERED),
             loaders=journal.loaders,
-            checkpoints=checkpoints,
+            checkpoints=tuple(one for one in taken if one not in self.lost),
             resumed_at=journal.resumed_at,
             proven_by=journal.proven_by,
             scalars=self._scalars(steps),
             sharded=journal.sharded,
+            lost_checkpoints=tuple(one for one in taken if one in self.lost),
         )
 
     def _final(self, steps: int) -> dict[str, str]:
@@ -167,7 +178,7 @@ class _Left:
         return self.folder.write_scalars(kept) if kept else None
 
 
-def _open(out: Path, rank: int, size: int, stack: ExitStack) -> _Left:
+def _open(out: Path, rank: int, size: int, stack: ExitStack, *, allow_lost: bool) -> _Left:
     """What one process has left, kept from others while it is closed."""
     folder = RecordingFolder(out, rank, size)
     stack.enter_context(folder.locked())
@@ -175,12 +186,14 @@ def _open(out: Path, rank: int, size: int, stack: ExitStack) -> _Left:
     journal = folder.read_whole_journal()
     if journal is None:
         raise RecordingIncomplete(f"rank {rank} left no journal", where=str(out))
-    require_checkpoints(out, journal.checkpoints)
+    if not allow_lost:
+        require_checkpoints(out, journal.checkpoints)
+    lost = lost_checkpoints(out, journal.checkpoints)
     if journal.ended == NEVER_CLOSED:
         journal = replace(journal, ended=None)  # its last row is the state at the end
     last = _last_step(folder, journal)
     heads = {one.step: one for one in folder.log.read_heads() if 0 < one.step <= last}
-    return _Left(folder, rank, journal, heads)
+    return _Left(folder, rank, journal, heads, lost)
 
 
 def _last_step(folder: RecordingFolder, journal: RecordingJournal) -> int:

@@ -34,7 +34,7 @@ def given_settings(
     Raises:
         PlanError: On one that means nothing, or that no manifest could hold.
     """
-    if evidence_digest not in EVIDENCE_RECIPES:
+    if not isinstance(evidence_digest, str) or evidence_digest not in EVIDENCE_RECIPES:
         raise PlanError(
             "unknown evidence_digest",
             expected=" or ".join(EVIDENCE_RECIPES),
@@ -44,10 +44,12 @@ def given_settings(
     seconds = float(patience) if is_number else 0.0
     if not 0 < seconds <= _LONGEST:
         raise PlanError(f"patience is above 0 and at most {_LONGEST:g} seconds")
+    if not isinstance(new, bool):
+        raise PlanError(f"new is True or False, not {plan_values.shown(new)}")
     kept = keep_checkpoints
     return RecordSettings(
         # Absolute from now on: a script may change its working directory.
-        out=Path(out).absolute(),
+        out=given_path("out", out),
         seed=None if seed is None else _seed(seed),
         checkpoint_every=plan_values.integer("checkpoint_every", checkpoint_every, least=0),
         keep_checkpoints=None
@@ -57,6 +59,17 @@ def given_settings(
         new=new,
         evidence_digest=evidence_digest,
     )
+
+
+def given_path(name: str, value: object) -> Path:
+    """A path, absolute.
+
+    Raises:
+        PlanError: When it is none.
+    """
+    if not isinstance(value, (str, os.PathLike)):
+        raise PlanError(f"{name} must be a path, not {plan_values.shown(value)}")
+    return Path(value).absolute()
 
 
 def _seed(value: object) -> int:

@@ -34,7 +34,7 @@ from auditkit.files import run_numbers
 from auditkit.observe.machine.distributed import Peers, refuse_unconnected
 from auditkit.observe.state.named_groups import Groups, group_patterns
 from auditkit.recorder.endings import tell_in_one_line
-from auditkit.recorder.given_settings import given_settings
+from auditkit.recorder.given_settings import given_path, given_settings
 from auditkit.recorder.loop import RecorderBackend, own_errors
 from auditkit.recorder.recording import RecordingBackend
 from auditkit.recorder.row_client import StreamingBackend
@@ -97,7 +97,7 @@ class Recorder:
             evidence_digest=evidence_digest,
         )
         named = key if key is not None else os.environ.get(KEY_VARIABLE) or None
-        self._key_file = None if named is None else Path(named).absolute()
+        self._key_file = None if named is None else given_path("key", named)
         self._key: SigningKey | None = None
         self._resume = False
         self._backend: RecorderBackend | None = None
@@ -370,5 +370,5 @@ def absolute_paths(
 ) -> tuple[Path, dict[str, Any]]:
     """Folder and settings of a Recorder that is made later, their paths made absolute now."""
     key = settings.get("key")
-    absolute = {} if key is None else {"key": Path(key).absolute()}
-    return Path(out).absolute(), {**settings, **absolute}
+    absolute = {} if key is None else {"key": given_path("key", key)}
+    return given_path("out", out), {**settings, **absolute}

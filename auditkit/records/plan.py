@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, Never
 
 from auditkit.errors import PlanError
 from auditkit.records import plan_steps, plan_values
@@ -151,8 +151,10 @@ class StudyPlan:
         causal_break: Any = None,
         segments: SegmentPlan | None = None,
         evidence_digest: str = EVIDENCE_RECIPE,
+        **unknown: Never,
     ) -> None:
         """Take any iterables, and names of perturbations. A seed of 1.5 is a mistake, not 1."""
+        plan_values.refuse_unknown(unknown, (item.name for item in fields(self)))
         specs, objects = given_perturbations(perturbations)
         breaks, of_break = given_perturbations(() if causal_break is None else (causal_break,))
         first, more = plan_values.first_and_more("fork_at", fork_at, _MAX_FORKS)
@@ -183,12 +185,11 @@ class StudyPlan:
         }
         # Without a placebo there is no noise floor, and check 9 could never pass.
         for name, most in _LIMITS.items():
-            if (name, placebo_scale) != ("placebo_scale", AUTO):
+            if name != "placebo_scale" or not plan_values.equals(placebo_scale, AUTO):
                 values[name] = plan_values.whole(name, values[name], most)
-        for name, value in values.items():
+        # The last is no field: a plan is data, and these are what the study file holds beside it.
+        for name, value in {**values, "_objects": tuple(objects | of_break)}.items():
             object.__setattr__(self, name, value)  # frozen: the only way to fill it here
-        # No field: a plan is data, and these are what the study file holds beside it.
-        object.__setattr__(self, "_objects", tuple(objects | of_break))
         self._check()
 
     def _check(self) -> None:

@@ -6,6 +6,7 @@ number are made Python's own: numpy's whole numbers and floats, since a manifest
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from numbers import Integral, Real
@@ -34,6 +35,18 @@ def spelled_seeds(seeds: Sequence[int]) -> str:
         else:
             runs.append([seed])
     return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+
+
+def refuse_unknown(given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse what a plan has no field for.
+
+    Raises:
+        PlanError: Naming it, and the field that it may be.
+    """
+    for name in given:
+        alike = difflib.get_close_matches(name, list(known), n=1)
+        hint = f"did you mean {alike[0]}?" if alike else None
+        raise PlanError(f"a plan has no {shown(name)}", hint=hint)
 
 
 def whole(name: str, value: object, most: int) -> int:
@@ -99,6 +112,11 @@ def text(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise PlanError(f"{name} must be a text, not {shown(value)}")
     return value
+
+
+def equals(value: object, text: str) -> bool:
+    """Whether a value is that text; an array would compare its elements."""
+    return isinstance(value, str) and value == text
 
 
 def items(name: str, values: object, most: int) -> list[object]:

@@ -62,6 +62,8 @@ class RankRecord:
             None where there are none, and in records of earlier builds.
         sharded: Components of which it holds only a part; its columns and commitments are of
             that part.
+        lost_checkpoints: Those that were written, and whose files were gone when the recording
+            was closed afterwards: what they held cannot be compared with their digests.
     """
 
     rank: int
@@ -80,6 +82,14 @@ class RankRecord:
     proven_by: tuple[int, ...] = ()
     scalars: str | None = None
     sharded: tuple[str, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
+    lost_checkpoints: tuple[CheckpointRecord, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
+
+    @property
+    def lost_note(self) -> str:
+        """Which checkpoints have no file any more, for people; empty where none is lost."""
+        steps = [str(checkpoint.step) for checkpoint in self.lost_checkpoints]
+        several = "s" * (len(steps) > 1)
+        return f"after step{several} {', '.join(steps)}" if steps else ""
 
     @property
     def resumptions(self) -> tuple[tuple[int, str], ...]:

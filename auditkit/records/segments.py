@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 
 from auditkit.errors import PlanError
+from auditkit.records.plan_values import shown
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class SegmentPlan:
         overlap = self.overlap
         is_number = isinstance(overlap, (int, float)) and not isinstance(overlap, bool)
         if overlap is not None and not (is_number and 0 <= overlap <= 1):
-            raise PlanError(f"segments: overlap is 0 to 1, not {str(overlap)[:60]}")
+            raise PlanError(f"segments: overlap is 0 to 1, not {shown(overlap)}")
         if overlap is not None:
             object.__setattr__(self, "overlap", float(overlap))
         for name in ("same_classes", "hold_batchnorm", "alignment"):

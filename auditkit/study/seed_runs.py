@@ -123,7 +123,7 @@ def _run_forks(
         job = replace(jobs[0], kind="trunk", plan=plan, fork=None, order=None)
         result = workers.run(job, report)
         for each, part in zip(folders, (result, *result.further), strict=True):
-            each.parts(seed).keep_trunk(replace(part, further=()))
+            each.parts(seed).keep_trunk(replace(part, further=(), read_back=result.read_back))
     found: list[FinishedSeed] = []
     for each in folders:
         one = replace(request, plan=plan.at(each.fork or 0))

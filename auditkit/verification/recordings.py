@@ -79,6 +79,10 @@ class RecordingVerification(Verification):
         n_checkpoints = sum(len(rank.checkpoints) for rank in manifest.ranks)
         if manifest.closed_as is not None:
             self._checks.warn(4, f"closed afterwards, from what was left: {manifest.closed_as}")
+        for rank in manifest.ranks:
+            if rank.lost_checkpoints:
+                lost = f"{place(rank)}: no file of the checkpoints {rank.lost_note} any more"
+                self._checks.warn(4, f"{lost}; what they held is compared with nothing")
         who = processes(len(manifest.ranks))
         steps = f"steps 1..{manifest.ranks[0].steps}"
         resumed = [(place(r), *one) for r in manifest.ranks for one in r.resumptions if one[1]]
@@ -250,6 +254,9 @@ def _check_world(manifest: RecordingManifest) -> Iterator[Finding]:
             yield Finding(
                 f"took {rank.steps} steps, rank {ranks[0].rank} took {ranks[0].steps}", place(rank)
             )
+    for rank in ranks:
+        if rank.lost_checkpoints and manifest.closed_as is None:
+            yield Finding("lost checkpoints, and was not closed afterwards", place(rank))
 
 
 def _check_rank(rank: RankRecord) -> Iterator[Finding]:
@@ -276,12 +283,14 @@ def _check_rank(rank: RankRecord) -> Iterator[Finding]:
 
 def _check_checkpoints(rank: RankRecord) -> Iterator[Finding]:
     where = place(rank)
-    steps = [checkpoint.step for checkpoint in rank.checkpoints]
-    if steps != sorted(set(steps)) or any(step > rank.steps for step in steps):
+    taken = (*rank.checkpoints, *rank.lost_checkpoints)
+    kept, lost = ([one.step for one in ones] for ones in (rank.checkpoints, rank.lost_checkpoints))
+    is_ordered = kept == sorted(set(kept)) and lost == sorted(set(lost))
+    if not is_ordered or {*kept} & {*lost} or any(step > rank.steps for step in kept + lost):
         yield Finding("checkpoints are not in the order of their steps", where)
     yield from _check_resumptions(rank)
     ends = {0: rank.initial, rank.steps: rank.final}
-    for checkpoint in rank.checkpoints:
+    for checkpoint in taken:
         committed = ends.get(checkpoint.step)
         if committed is None:
             continue
@@ -299,7 +308,7 @@ def _check_checkpoints(rank: RankRecord) -> Iterator[Finding]:
 def _check_resumptions(rank: RankRecord) -> Iterator[Finding]:
     """A recording is gone on with from a checkpoint, and the latest ones are kept."""
     where, resumed = place(rank), list(rank.resumed_at)
-    kept = {checkpoint.step for checkpoint in rank.checkpoints}
+    kept = {one.step for one in (*rank.checkpoints, *rank.lost_checkpoints)}
     if resumed != sorted(resumed) or any(not 1 <= step <= rank.steps for step in resumed):
         yield Finding("resumptions are not in the order of their steps", where)
     if rank.proven_by and len(rank.proven_by) != len(resumed):

@@ -13,6 +13,7 @@ from checklist_example import example_estimates, example_report
 
 from auditkit.api.report import as_report
 from auditkit.errors import UsageError
+from auditkit.records.perturbation_spec import as_typed
 from auditkit.records.report import Finding
 
 REPORT = as_report(example_report())
@@ -30,6 +31,7 @@ def test_a_row_of_the_table_is_an_estimate() -> None:
     assert isinstance(table, pandas.DataFrame)
     assert len(table) == len(estimates.rows)
     assert list(table.kind.unique()) == ["signed", "distance"]
+    assert [as_typed(name) for name in table.perturbation] == list(table.typed)
     first = estimates.rows[0]
     assert (table.perturbation[0], table.metric[0], table.n[0]) == (
         *(first.perturbation, first.metric),

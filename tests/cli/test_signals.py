@@ -7,17 +7,22 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import pytest
+from cli_shell import CompletedCommand, Shell, content, is_running, timeless, wait_for
 from click.testing import CliRunner
 
 from auditkit.cli import main
 from auditkit.cli.signals import Terminated, raise_at_signals
 from auditkit.files import archives
+from auditkit.files.run_parts import notes
+from auditkit.processes.fork_server import CAN_FORK
 
 
 @pytest.fixture
@@ -96,3 +101,104 @@ def test_what_was_started_with_signals_ignored_goes_on_ignoring_them() -> None:
         "for number in numbers: os.kill(os.getpid(), number)\n"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+# Branches of one seed that are at work at once
+
+#: Two branches that need not wait for each other, and the replica.
+AT_ONCE = (
+    *("run", "held_study.py:waiting", "--seeds", "0", "--jobs", "2", "--perturb", "order-reverse"),
+    *("--fork-at", "2", "--window", "2", "--horizon", "5"),
+)
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A study whose branches wait for each other's end.
+
+    Attributes:
+        shell: Where it is run.
+        room: The branches' processes are files here.
+        whole: A run of it that nothing happened to.
+    """
+
+    shell: Shell
+    room: Path
+    whole: Path
+
+    def run(self, out: str, *options: str) -> CompletedCommand:
+        """Run it."""
+        room = ("--arg", f"room={self.room}")
+        return self.shell(*AT_ONCE, *room, "--out", out, *options, fresh=True)
+
+    def go(self) -> None:
+        """Let branches wait no longer."""
+        (self.room / "go").touch()
+
+    def halt(self) -> None:
+        """Let them wait from now on."""
+        for file in self.room.iterdir():
+            file.unlink()
+
+    def processes(self) -> list[int]:
+        """Of the branches that wait."""
+        return sorted(int(file.name) for file in self.room.iterdir() if file.name != "go")
+
+
+@pytest.fixture(scope="module")
+def waiting(tmp_path_factory: pytest.TempPathFactory) -> Waiting:
+    folder = tmp_path_factory.mktemp("at-once")
+    (folder / "room").mkdir()
+    study = Waiting(Shell.at(folder / "user"), folder / "room", folder / "user" / "whole")
+    study.go()
+    done = study.run("whole")
+    assert (done.code, done.err) == (0, "")
+    return study
+
+
+def kill_one(waiting: Waiting) -> None:
+    """Kill a branch, and let the others end."""
+    os.kill(waiting.processes()[0], signal.SIGKILL)
+    waiting.go()
+
+
+@pytest.mark.usefixtures("listening")
+@pytest.mark.skipif(not CAN_FORK, reason="branches are forks on Linux only")
+@pytest.mark.parametrize(
+    ("cut", "code", "line", "n_kept"),
+    [
+        (kill_one, 1, "a worker process was killed by SIGKILL", 1),
+        (lambda _: os.kill(os.getpid(), signal.SIGTERM), 143, "terminated; ", 0),
+        (lambda _: os.kill(os.getpid(), signal.SIGINT), 130, "interrupted; ", 0),
+    ],
+    ids=["a branch is killed", "SIGTERM", "Ctrl-C"],
+)
+def test_branches_that_were_at_work_at_once_are_cut_short_and_gone_on_with(
+    cut: Callable[[Waiting], None], code: int, line: str, n_kept: int, waiting: Waiting
+) -> None:
+    waiting.halt()
+    begun: list[int] = []
+
+    def intervene() -> None:
+        wait_for(lambda: len(waiting.processes()) == 2)
+        begun.extend(waiting.processes())
+        cut(waiting)
+
+    watcher = threading.Thread(target=intervene)
+    watcher.start()
+    done = waiting.run(name := f"cut-{code}")
+    watcher.join()
+    assert (done.code, line in done.line) == (code, True), done.err
+    assert not any(map(is_running, begun))
+    out = waiting.whole.parent / name
+    files = [file for file in out.rglob("*") if file.is_file()]
+    assert all(file.suffix == ".partial" for file in files)
+    kept = {note: note.stat().st_mtime_ns for note in notes(out)}
+    assert len(kept) == 1 + n_kept  # the trunk, and the branches that could end
+    waiting.go()
+    resumed = waiting.run(name, "--resume")
+    assert (resumed.code, resumed.err) == (0, "")
+    ran = [pid for pid in waiting.processes() if pid not in begun]
+    assert len(ran) == 3 - n_kept
+    assert content(out) == content(waiting.whole)
+    assert timeless(out / "manifest.json") == timeless(waiting.whole / "manifest.json")

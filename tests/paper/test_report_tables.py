@@ -6,8 +6,15 @@ import io
 from checklist_example import example_estimates
 from report_reading import tables
 
-from auditkit.paper.report_tables import LATEX_HEAD, ReportTable, to_csv, to_html, to_latex
-from auditkit.records.estimate import DistanceEstimate, SignedEstimate
+from auditkit.paper.report_tables import (
+    LATEX_HEAD,
+    ReportTable,
+    csv_head,
+    to_csv,
+    to_html,
+    to_latex,
+)
+from auditkit.records.estimate import ControlLevel, DistanceEstimate, SignedEstimate
 
 TABLE = ReportTable(
     "distances",
@@ -53,6 +60,20 @@ def test_csv_holds_every_number_in_full() -> None:
         assert float(told["interval_low"]) == row.interval.low
         assert [float(n) for n in told["per_seed"].split("; ")] == list(row.per_seed)
         assert told["margin"] == ""
+
+
+def test_the_last_column_is_the_perturbation_as_it_is_typed() -> None:
+    (row, *_) = example_estimates().signed
+    names = {
+        "adam-reset--moments-v--step-keep": "adam-reset:moments=v,step=keep",
+        "carry": "carry",
+        "=1+1": "'=1+1",
+    }
+    odd = [SignedEstimate(**{**vars(row), "perturbation": name}) for name in names]
+    text = to_csv(SignedEstimate, odd)
+    assert text.splitlines()[0] == ",".join((*csv_head(SignedEstimate), "typed"))
+    assert [told["typed"] for told in csv.DictReader(io.StringIO(text))] == [*names.values()]
+    assert "typed" not in to_csv(ControlLevel, [])
 
 
 def test_no_cell_of_a_csv_is_a_formula() -> None:

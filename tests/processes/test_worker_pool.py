@@ -36,6 +36,7 @@ from auditkit.processes.worker_pool import (
 )
 from auditkit.records.environment import CHILD_VARIABLES, THREAD_VARIABLES
 from auditkit.records.job import Description, Job, JobKind, ProgramSource, Progress
+from auditkit.records.manifest import BranchRecord
 from auditkit.records.preflight import Preflight
 from auditkit.records.results import BranchesResult
 
@@ -205,6 +206,26 @@ def test_a_process_that_answers_for_another_branch_is_told_so() -> None:
     asked = job("branches", branches=("a", "b"))
     with pytest.raises(ProgramFailed, match="wrote to auditkit's own pipe"):
         run_branches(lambda *_: [part_of("a")], asked, lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("answered", "where"),
+    [((), "one of a, b"), (("a",), "b"), (("a", "b"), "replica")],
+)
+def test_a_branch_that_dies_is_named_and_not_run_again(
+    answered: tuple[str, ...], where: str, worker: Worker
+) -> None:
+    parts = [to_dict(replace(PART, branches=(_named(name),))) for name in answered]
+    answers = "".join(f"answer({{'result': json.loads({json.dumps(p)!r})}})\n" for p in parts)
+    worker(f"{answers}answer({{'exit': -9}})\ntime.sleep({PATIENCE})")
+    asked = job("branches", branches=("a", "b", "replica"))
+    with Workers(fork=False) as workers, pytest.raises(ProgramFailed) as died:
+        workers.run(asked)
+    assert str(died.value) == f"seed 3, {where}: a worker process was killed by SIGKILL"
+
+
+def _named(name: str) -> BranchRecord:
+    return replace(PART.branches[0], name=name)
 
 
 @pytest.mark.parametrize("read_back", [False, True])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,7 +20,7 @@ from auditkit.observe.loader.driver import LoaderDriver
 from auditkit.observe.rng.streams import capture_streams
 from auditkit.observe.state.components import capture
 from auditkit.program.program import LoadedFactory
-from auditkit.program.session import Session, open_session
+from auditkit.program.session import Session, hidden_values, open_session
 
 
 @pytest.fixture(autouse=True)
@@ -112,3 +113,20 @@ def test_a_sharded_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("auditkit.observe.machine.distributed.is_sharded", lambda _: True)
     with pytest.raises(ProgramError, match="is sharded, and a branch of a study is one process"):
         opened()
+
+
+def test_what_a_hook_of_a_weight_keeps_is_among_the_hidden_values() -> None:
+    seen = []
+
+    def make(seed: int) -> ak.Program:
+        program = tiny_programs.make_program(seed)
+        weight: Any = next(program.model.parameters())
+        weight.register_hook(lambda gradient: seen.append(1))
+        return program
+
+    session = opened(make)
+    hidden = hidden_values(session)
+    seen.append(1)
+    (path,) = hidden.moved()
+    assert re.fullmatch(r"seen of model\..*'s hook <lambda>", path)
+    session.close()

@@ -175,6 +175,26 @@ def _meet(room: Path) -> None:
         time.sleep(0.01)
 
 
+def waiting(seed: int, room: str) -> ak.Program:
+    """Branches that wait at their third step until a file ``go`` is in a room.
+
+    Each leaves a file there that its process is the name of.
+    """
+    program = tiny_study.make_program(seed)
+    inner, born = program.loss, os.getpid()
+    assert inner is not None
+    steps = itertools.count()
+
+    def loss(model: torch.nn.Module, batch: Any) -> torch.Tensor:
+        if os.getpid() != born and next(steps) == 2:
+            (Path(room) / str(os.getpid())).touch()
+            while not (Path(room) / "go").exists():
+                time.sleep(0.01)
+        return inner(model, batch)
+
+    return replace(program, loss=loss)
+
+
 def _thread() -> object:
     thread = threading.Thread(target=threading.Event().wait, daemon=True)
     thread.start()

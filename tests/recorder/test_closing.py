@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 from in_process_loops import Loop, read, record, replay_in_process
+from torch.utils.data import DataLoader, TensorDataset
 
 import auditkit as ak
+from auditkit.cli import main
 from auditkit.diagnose.run_list import find_runs
 from auditkit.errors import (
     ArtifactMissing,
@@ -139,6 +142,44 @@ def test_with_a_damaged_checkpoint_nothing_is_closed(
     path.write_bytes(data)
     close_recording(loop.out, signing_key())
     assert checked(loop.out).exit_code == 0
+
+
+@pytest.mark.parametrize("step", [3, 6])
+def test_without_a_checkpoint_that_is_lost_the_rest_is_closed_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    monkeypatch.setattr("auditkit.recorder.recording.RecordingBackend._interrupt", lambda *_: None)
+    loop = stopped(tmp_path, KeyboardInterrupt, checkpoint_every=3)
+    (loop.out / f"checkpoint-0000000{step}.safetensors.partial").unlink()
+    model = torch.nn.Linear(1, 1)
+    others: Any = (torch.optim.SGD(model.parameters()), DataLoader(TensorDataset(torch.zeros(1))))
+    with pytest.raises(ArtifactMissing, match="close --allow-lost"):
+        ak.Recorder.resume(loop.out, checkpoint_every=3).wrap(model, *others)
+    done = CliRunner().invoke(main, ["close", str(loop.out), "--allow-lost"])
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert f"lost checkpoints of rank 0: after step {step}\n" in done.stdout
+    (rank,) = read(loop.out).manifest.ranks
+    assert [one.step for one in rank.lost_checkpoints] == [step]
+    assert [one.step for one in rank.checkpoints] == [9 - step]
+    report = checked(loop.out)
+    assert report.verdict == "integrity-only"
+    text = f"no file of the checkpoints after step {step} any more"
+    assert text in str(report.checks[3].warnings)
+    assert replay_in_process(read(loop.out), Loop(loop.out, epochs=1)).equal
+
+
+@pytest.mark.parametrize("other", [3, 6])
+def test_what_is_lost_excuses_no_checkpoint_that_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: int
+) -> None:
+    monkeypatch.setattr("auditkit.recorder.recording.RecordingBackend._interrupt", lambda *_: None)
+    loop = stopped(tmp_path, KeyboardInterrupt, checkpoint_every=3)
+    first, second = sorted(loop.out.glob("checkpoint-*"))
+    gone, there = (second, first) if other == 3 else (first, second)
+    there.write_bytes(gone.read_bytes())
+    gone.unlink()
+    with pytest.raises(RestoreMismatch, match=f"checkpoint-0000000{other}"):
+        close_recording(loop.out, signing_key(), allow_lost=True)
 
 
 def test_a_closed_recording_has_the_chains_of_the_whole_one(tmp_path: Path) -> None:

@@ -154,6 +154,10 @@ def test_before_wrap_there_is_nothing_to_log_or_keep(tmp_path: Path) -> None:
         ({"checkpoint_every": -1}, "checkpoint_every must be a whole number of at least 0, not -1"),
         ({"checkpoint_every": "6"}, "checkpoint_every must be a whole number .* not '6'"),
         ({"checkpoint_every": True}, "checkpoint_every must be a whole number .* not True"),
+        ({"out": None}, "out must be a path, not None"),
+        ({"key": 3}, "key must be a path, not 3"),
+        ({"new": "no"}, "new is True or False, not 'no'"),
+        ({"evidence_digest": np.zeros(2)}, "unknown evidence_digest"),
         ({"keep_checkpoints": 0}, "keep_checkpoints must be a whole number of at least 1, not 0"),
         ({"keep_checkpoints": 1.5}, "keep_checkpoints must be a whole number .* not 1.5"),
         ({"patience": "60"}, "patience is above 0"),
@@ -168,7 +172,7 @@ def test_numbers_that_mean_nothing_are_refused(
     tmp_path: Path, settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(PlanError, match=message):
-        ak.Recorder(tmp_path / "out", **settings)
+        ak.Recorder(**{"out": tmp_path / "out", **settings})
 
 
 @pytest.mark.parametrize("seed", [np.int64(7), -(2**63), 10**20 - 1], ids=str)

@@ -147,6 +147,9 @@ def test_a_plan_that_contradicts_itself_is_refused(change: dict[str, Any], says:
         ({"margins": {1: 0.1}}, "margins: a name must be a text, not 1"),
         ({"margins": [("tv", 0.1)]}, "margins: values by name must be a dict"),
         ({"margins": ""}, "margins: values by name must be a dict, not ''"),
+        ({"placebo_scale": np.zeros(2)}, "placebo_scale must be a whole number"),
+        ({"primary": "tv"}, r"a plan has no 'primary'; did you mean primary_metric\?"),
+        ({"x": 1}, "a plan has no 'x'"),
     ],
 )
 def test_a_value_is_not_taken_for_another(change: dict[str, Any], says: str) -> None:

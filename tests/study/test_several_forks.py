@@ -50,18 +50,19 @@ SEVERAL = PLAN.changed(
 
 
 @pytest.fixture(scope="module")
-def jobs() -> list[str]:
+def jobs() -> list[Job]:
     """What the workers of the study were asked for."""
     return []
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, key: PrivateKey, jobs: list[str]) -> Run:
+def run(tmp_path_factory: pytest.TempPathFactory, key: PrivateKey, jobs: list[Job]) -> Run:
     ran = InProcessWorkers.run
 
     def noted(self: InProcessWorkers, job: Job, *others: Any) -> Any:
-        jobs.append(job.kind)
-        return ran(self, job, *others)
+        jobs.append(job)
+        result = ran(self, job, *others)
+        return replace(result, read_back=True) if job.kind == "trunk" else result
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(InProcessWorkers, "run", noted)
@@ -86,9 +87,15 @@ def test_every_fork_is_replayed_and_verified(report: VerificationReport) -> None
     assert "after steps 4, 6" in result_of(report, 7).summary
 
 
-def test_the_trunk_of_a_seed_runs_once(run: Run, jobs: list[str]) -> None:
-    assert jobs.count("trunk") == len(run.manifest.seeds) == 3
-    assert jobs.count("branches") == 6
+def test_the_trunk_of_a_seed_runs_once(run: Run, jobs: list[Job]) -> None:
+    kinds = [job.kind for job in jobs]
+    assert kinds.count("trunk") == len(run.manifest.seeds) == 3
+    assert kinds.count("branches") == 6
+
+
+@pytest.mark.usefixtures("run")
+def test_what_the_trunk_reads_back_counts_for_the_branches_of_every_fork(jobs: list[Job]) -> None:
+    assert {job.one_by_one for job in jobs if job.kind == "branches"} == {True}
 
 
 def test_a_fork_is_on_record_as_a_study_of_it_alone_has_it(

@@ -600,6 +600,27 @@ def test_a_recording_that_was_closed_afterwards_is_never_more_than_replayed_in_p
     assert {4, 5} <= failures(check(recording))  # without saying so the end must be committed to
 
 
+@pytest.mark.parametrize("as_well", [False, True])
+def test_only_what_was_closed_afterwards_has_lost_checkpoints_and_none_of_those_it_has(
+    make: Callable[..., Recording], as_well: bool
+) -> None:
+    recording = make()
+
+    def lose(predicate: dict[str, Any]) -> None:
+        (rank,) = predicate["ranks"]
+        rank["lost_checkpoints"] = rank["checkpoints"][:1]
+        if as_well:
+            predicate["closed_as"] = "the process was killed"
+        else:
+            rank["checkpoints"] = rank["checkpoints"][1:]
+
+    forging.edit_predicate(recording, lose)
+    report = check(recording)
+    said = [str(finding) for finding in result_of(report, 4).findings]
+    text = "not in the order" if as_well else "lost checkpoints, and was not closed afterwards"
+    assert any(text in one for one in said), said
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

@@ -16,6 +16,7 @@ from typing import Any
 from auditkit.errors import ProgramError
 from auditkit.formats.ordering import Batch
 from auditkit.observe.loader.driver import Delivery
+from auditkit.observe.loader.saved_position import position_tree
 from auditkit.observe.rng.streams import GlobalStreams
 from auditkit.observe.values.codec import Leaves, flatten, unflatten
 
@@ -197,8 +198,12 @@ class StepDriver:
         return flatten({"epoch": self.epoch, "position": self.position}, where="loader")
 
     def restore(self, leaves: Leaves) -> None:
-        """Go to a captured position."""
-        tree: Any = unflatten(leaves, where="loader")
+        """Go to a captured position.
+
+        Raises:
+            RestoreMismatch: When that is none.
+        """
+        tree = position_tree(leaves, {})
         self.epoch, self.position = tree["epoch"], tree["position"]
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ behaves as it would without auditkit, and resuming replays the epoch from its st
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from auditkit.observe.loader.attributes import Changes, WatchedAttributes
 from auditkit.observe.loader.interception import Interception
 from auditkit.observe.loader.iterables import loaders_in
 from auditkit.observe.loader.samplers import capture_samplers, restore_samplers
+from auditkit.observe.loader.saved_position import position_tree
 from auditkit.observe.rng.per_sample import MeasuredBatch
 from auditkit.observe.rng.streams import (
     Generator,
@@ -31,7 +33,10 @@ from auditkit.observe.rng.streams import (
     restore_generator,
     streams_from_leaves,
 )
-from auditkit.observe.values.codec import Leaves, flatten, unflatten
+from auditkit.observe.values.codec import Leaves, flatten
+
+#: Entries that a position has where there is something of them.
+_FURTHER = ("generators", "epoch-start attributes", "attributes")
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,26 @@ class LoaderDriver:
             self._set_epoch()
         return found
 
+    def draw(self, until: float) -> Iterator[Batch]:
+        """The indices of every batch from the first epoch on, in their order; nothing is loaded.
+
+        Under per-sample streams they are those that :meth:`next` has, unless a step changes the
+        sampler. It ends where an epoch has none. The loader cannot be iterated afterwards.
+
+        Args:
+            until: When to end in any case, by ``time.perf_counter``.
+        """
+        is_over, self.epoch = False, -1
+        while not is_over:
+            is_over, self.epoch = True, self.epoch + 1
+            self._set_epoch()
+            self._interception.epoch = self.epoch
+            for _ in self._loader._index_sampler:
+                is_over = time.perf_counter() > until
+                yield as_pairs(self._interception.dispatched.popleft())
+                if is_over:
+                    return
+
     def pin_order(self, control: Sequence[Batch], delivered: Sequence[Batch], step: int) -> None:
         """See :meth:`Interception.pin_order`."""
         self._interception.pin_order(control, delivered, step)
@@ -221,9 +246,9 @@ class LoaderDriver:
         """Go to a captured position; leaves the global streams anywhere.
 
         Raises:
-            RestoreMismatch: When the epoch ends before the position.
+            RestoreMismatch: When the epoch ends before the position, or that is none.
         """
-        tree: Any = unflatten(leaves, where="loader")
+        tree = position_tree(leaves, {"samplers": dict}, dict.fromkeys(_FURTHER, dict))
         self.epoch, position = tree["epoch"], tree["position"]
         self._attributes = tree.pop("epoch-start attributes", {})
         if self.epoch >= 0:
@@ -239,6 +264,8 @@ class LoaderDriver:
         if start:
             streams_from_leaves(start).restore()
         for name, state in tree.get("generators", {}).items():
+            if name not in self._registered:
+                raise RestoreMismatch(f"no generator {name!r} is registered", component="loader")
             restore_generator(self._registered[name], state)
         self.position = position
         skips_in_sampler = self._per_sample and not self.iterable

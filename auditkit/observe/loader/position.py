@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from auditkit.errors import RestoreMismatch
 from auditkit.observe.loader.attributes import Changes, WatchedAttributes
 from auditkit.observe.loader.samplers import capture_samplers, named_samplers, restore_samplers
+from auditkit.observe.loader.saved_position import entries
 from auditkit.observe.rng.streams import (
     Generator,
     GlobalStreams,
@@ -31,6 +32,9 @@ from auditkit.observe.rng.streams import (
 
 #: Calls of one iteration whose streams are kept at most: some 30 kB each.
 MAX_CALLS = 1024
+
+#: What the tree of a start holds.
+_START = dict.fromkeys(("streams", "samplers", "generators", "calls"), dict)
 
 #: Epoch counters that wrappers keep, and seed their samplers with.
 _COUNTERS = ("iteration",)
@@ -85,7 +89,16 @@ class IterationStart:
 
     @classmethod
     def from_tree(cls, tree: Mapping[str, Any]) -> IterationStart:
-        """Inverse of :meth:`tree`."""
+        """Inverse of :meth:`tree`.
+
+        Raises:
+            RestoreMismatch: When it is none.
+        """
+        tree = entries(tree, _START, dict.fromkeys(("attributes", "moved"), dict), "start: ")
+        for number, call in tree["calls"].items():
+            entries(
+                {"call": number, "streams": call}, {"call": int, "streams": dict}, {}, "calls: "
+            )
         return cls(
             streams_from_leaves(tree["streams"]),
             tree["samplers"],

@@ -55,8 +55,9 @@ from auditkit.observe.loader.refusals import (
     refuse_without_class,
 )
 from auditkit.observe.loader.samplers import capture_samplers, draws_once, restore_samplers
+from auditkit.observe.loader.saved_position import iteration_tree
 from auditkit.observe.rng.streams import Generator
-from auditkit.observe.values.codec import Leaves, flatten, unflatten
+from auditkit.observe.values.codec import Leaves, flatten
 
 #: The recorded loaders of this process. To be told of a fork costs less than to ask for the number
 #: of the process at every step.
@@ -191,16 +192,16 @@ class RecordedLoader:
         """Go on from a captured position when the loop gets to its epoch.
 
         Raises:
-            RestoreMismatch: Later, when the epoch ends before the position.
+            RestoreMismatch: When it is none; or later, when the epoch ends before the position.
         """
-        tree: Any = unflatten(leaves, where="loader")
+        tree = iteration_tree(leaves)
         if tree["epoch"] < 0:
             raise RestoreMismatch("the position lies before the first batch", component="loader")
         self._resume_point = ResumePoint(
             tree["epoch"],
             tree["position"],
             IterationStart.from_tree(tree["start"]),
-            tree["round"],
+            tree.get("round"),
             tree["wrapper"],
             tree.get("attributes", {}),
         )
@@ -231,9 +232,9 @@ class RecordedLoader:
         Where the captured one was over, the next one begins anew.
 
         Raises:
-            RestoreMismatch: When the epoch ends before the position.
+            RestoreMismatch: When the epoch ends before the position, or that is none.
         """
-        tree: Any = unflatten(leaves, where="loader")
+        tree = iteration_tree(leaves)
         if tree["epoch"] < 0:
             return
         under_way, self.epoch = self._current, tree["epoch"]

@@ -5,7 +5,7 @@ that takes itself out of ``sys.modules``, claims another file, or is deleted aga
 same; and what a fork of the process executes, as a loader's worker is, is told by it. What is made
 of a string (``exec``, dataclasses, ``torch.fx``) has no file and is none of this. The hook is told
 of every file that Python opens, and of every other program that it starts; what native code opens,
-maps or starts by itself it never sees.
+maps or starts by itself it never sees, but for what is still open when somebody looks.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, TypeVar
+from urllib.parse import urlsplit
 
 from auditkit.files import installed
 from auditkit.files.store import read_bytes
+from auditkit.observe.machine.held_files import holds_what_it_writes
 from auditkit.records.imports import ImportedFiles
 
 #: Flags of an ``open`` that makes a file, or empties it: what is read from it is the process's own.
@@ -77,7 +79,10 @@ class OpenNotes:
 
     @property
     def read_back(self) -> bool:
-        """Whether training has read a file that somebody had written since notes are taken."""
+        """Whether training has read a file that somebody had written since notes are taken.
+
+        Or may have, of one that it held for both.
+        """
         return self._read_back[0] != 0
 
     def note(self, name: object, flags: int) -> None:
@@ -92,6 +97,17 @@ class OpenNotes:
                 self.opened[path] = None
         if self.is_training and _is_read(flags):
             self._look_back(path)
+
+    def connect(self, database: object) -> None:
+        """Note that SQLite is told a file, or its URI; native code opens it."""
+        if self.is_training and isinstance(database, (str, bytes, os.PathLike)):
+            name = os.fsdecode(database)
+            self._look_back(urlsplit(name).path if name.startswith("file:") else name)
+
+    def look_at_held(self) -> None:
+        """Note files that are held for reading and writing at once, whoever opened them."""
+        if holds_what_it_writes(self._since - _COARSE):
+            self._read_back[0] = 1
 
     def _look_back(self, path: str) -> None:
         if not self.read_back and not path.startswith(_NO_FILES):
@@ -240,6 +256,12 @@ def note_read_backs() -> None:
         watch.opens.is_training = True
 
 
+def note_held_files() -> None:
+    """At the end of training, with all that it used: see :attr:`OpenNotes.read_back`."""
+    if (watch := current_watch()) is not None:
+        watch.opens.look_at_held()
+
+
 def module_files() -> dict[str, str]:
     """File and name of every module that has one: no frozen, built-in or generated module has."""
     found: dict[str, str] = {}
@@ -265,6 +287,11 @@ def _libraries() -> tuple[str, ...]:
 def _note(event: str, arguments: tuple[Any, ...]) -> None:
     if event == "open":
         _note_open(arguments[0], arguments[2])
+        return
+    if event == "sqlite3.connect":
+        for watch in _watches:
+            with suppress(Exception):
+                watch.opens.connect(arguments[0])
         return
     if event not in _NOTED:
         return

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
@@ -45,14 +45,15 @@ def group_patterns(model: nn.Module, groups: Groups) -> dict[str, tuple[str, ...
         ProgramError: When a group has a name that no component can have, matches nothing, or
             matches what another one does.
     """
-    given = _of_children(model) if groups == CHILDREN else groups
+    given = _of_children(model) if _is_children(groups) else groups
     if not isinstance(given, Mapping):
         raise ProgramError(
             f"groups is {brief(groups)}", expected=f"patterns by name, or {CHILDREN!r}"
         )
     found = {}
     for name, value in given.items():
-        patterns = (value,) if isinstance(value, str) else tuple(value)
+        given_one = isinstance(value, str) or not isinstance(value, Iterable)
+        patterns: tuple[Any, ...] = (value,) if given_one else tuple(value)
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ProgramError(
                 f"no group can be called {brief(name)}", expected="letters, digits, _, . and -"
@@ -63,6 +64,10 @@ def group_patterns(model: nn.Module, groups: Groups) -> dict[str, tuple[str, ...
     if found:
         _assigned(model, found)
     return found
+
+
+def _is_children(groups: object) -> bool:
+    return isinstance(groups, str) and groups == CHILDREN
 
 
 def _of_children(model: nn.Module) -> dict[str, str]:

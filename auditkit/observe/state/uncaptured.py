@@ -150,7 +150,7 @@ def search_roots(
 ) -> dict[str, Any]:
     """Where a search through a program begins, by path."""
     roots: dict[str, Any] = {}
-    for root, module in _module_roots(objects).items():
+    for root, module in module_roots(objects).items():
         # Each layer by itself: models are nested deeper than a search goes.
         for name, layer in module.named_modules():
             roots[f"{root}.{name}" if name else root] = layer
@@ -170,7 +170,8 @@ def _digest(generator: Generator) -> bytes:
     return digest_leaves(EVIDENCE_RECIPE, generator_leaves(generator))
 
 
-def _module_roots(objects: TrainingObjects) -> dict[str, nn.Module]:
+def module_roots(objects: TrainingObjects) -> dict[str, nn.Module]:
+    """Model, averaged copies and further models, by path."""
     return {
         "model": objects.model,
         **{f"averaged[{name!r}]": module for name, module in objects.averaged.items()},

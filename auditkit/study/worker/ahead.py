@@ -3,27 +3,31 @@
 A schedule that ends before the horizon, and a stream of batches that can be gone through once,
 are found where training gets there, which may be hours. The process of a preflight is thrown away:
 there its scheduler is stepped as often as the plan will have it stepped, without training in
-between, and a stream is gone through without training on it.
+between, a stream is gone through without training on it, and the indices of segments are drawn.
 """
 
 from __future__ import annotations
 
 import time
 import warnings
+from itertools import islice
 from typing import Any
 
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.data import BatchSampler
 
 from auditkit.errors import AuditError, PlanError, ProgramError
+from auditkit.formats.ordering import Batch
 from auditkit.formats.quote import class_of
 from auditkit.observe.loader.driver import Delivery, LoaderDriver
 from auditkit.observe.rng.streams import capture_streams
 from auditkit.program.program import Program, program_failure
+from auditkit.program.segments import Segments
 from auditkit.program.session import Session
 from auditkit.records.plan import StudyPlan
+from auditkit.study.worker.segments import SegmentWatch
 
-#: What each of the two may take.
+#: What each of these may take.
 _SECONDS = 1.0
 
 
@@ -124,6 +128,60 @@ def try_stream(session: Session, plan: StudyPlan) -> None:
         expected=f"{plan.horizon} batches, the plan's horizon, in as many epochs as that takes",
         hint="let every iteration of the data set begin anew: make in __iter__ what it yields from",
     )
+
+
+def try_order(session: Session, plan: StudyPlan) -> tuple[str, ...]:
+    """Compare the segments that a program's loader draws with the plan; nothing is trained.
+
+    Args:
+        session: A live program that has not been iterated, and will not be used.
+        plan: The plan.
+
+    Returns:
+        What could not be compared, a line each.
+
+    Raises:
+        PlanError: When the second segment has another share of the first one's indices, or others
+            of its classes, than the plan says.
+        ProgramFailed: When drawing it or loading a batch raises.
+    """
+    driver, program, asked = session.driver, session.program, plan.segments
+    if asked is None or not (asked.overlap is not None or asked.same_classes):
+        return ()
+    if not isinstance(driver, LoaderDriver) or driver.iterable:
+        return ()
+    is_fed = program.step is not None or program.on_epoch_end is not None  # may decide what comes
+    if not isinstance(program.data_loader.batch_sampler, Segments) and (
+        is_fed or not driver.per_sample
+    ):
+        return ("whether the segments are as planned is seen when the trunk has come to T",)
+    until = time.perf_counter() + _SECONDS
+    try:
+        order = list(islice(driver.draw(until), plan.horizon))
+    except AuditError:
+        raise
+    except Exception as error:  # whatever a sampler may raise
+        raise program_failure(error, "drawing the order") from error
+    watch = SegmentWatch(session, plan)
+    if asked.same_classes and driver.loads_by_index:
+        for step in range(plan.fork_at + 1, len(order) + 1):
+            if time.perf_counter() > until:
+                order = []
+                break
+            watch.note_classes(step, order[step - 1], _loaded(driver, order[step - 1], step), plan)
+    if len(order) < plan.horizon:
+        return ("the segments were not compared with the plan: it takes long",)
+    watch.require_planned(order)
+    return ()
+
+
+def _loaded(driver: LoaderDriver, batch: Batch, step: int) -> Any:
+    try:
+        return driver.load([batch])[0]
+    except AuditError:
+        raise
+    except Exception as error:  # whatever a data set may raise
+        raise program_failure(error, f"loading the batch of step {step}") from error
 
 
 def _next(driver: LoaderDriver, step: int) -> Delivery | None:

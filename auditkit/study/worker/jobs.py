@@ -21,7 +21,7 @@ from auditkit.formats.run_files import OrderFile
 from auditkit.observe.machine.code import import_notes, user_code
 from auditkit.observe.machine.determinism import deterministic, unchanged_settings
 from auditkit.observe.machine.environment import environment, look_up_packages
-from auditkit.observe.machine.imports import note_read_backs, watched_imports
+from auditkit.observe.machine.imports import note_held_files, note_read_backs, watched_imports
 from auditkit.observe.machine.opened import opened_files
 from auditkit.observe.values.digests import commitments
 from auditkit.perturbations.own import adopted, require_declared
@@ -43,7 +43,7 @@ from auditkit.study.stages.describer import built_program, data_identity, descri
 from auditkit.study.stages.forker import Fork, closed_on_error, load_fork, restore_fork
 from auditkit.study.stages.holder import hold
 from auditkit.study.stages.perturber import perturb
-from auditkit.study.worker.ahead import try_schedule, try_stream
+from auditkit.study.worker.ahead import try_order, try_schedule, try_stream
 from auditkit.study.worker.augmentation import require_per_sample
 from auditkit.study.worker.branch_processes import Forks, Unforkable
 from auditkit.study.worker.callbacks import BranchCallback, ModuleCallback
@@ -141,6 +141,7 @@ def _trunk(job: Job, factory: LoadedFactory, report: Report) -> TrunkResult:
         callback = ForksCallback(session, fork_jobs(job), report_step)
         note_read_backs()
         hold(session, 1, plan.horizon, auditor, callback, plan.has_state)
+        note_held_files()
         return callback.result(auditor)
 
 
@@ -281,6 +282,7 @@ def _preflight(job: Job, factory: LoadedFactory, report: Report) -> Preflight:
         with _session(job, factory) as again:
             built.require_same(built_program(again), "when it is called again")
             try_stream(again, plan)
+            undecided += try_order(again, plan)
         undecided += try_schedule(session.program, plan, last)
         make = partial(_open, job, factory)
         state = callback.nudged

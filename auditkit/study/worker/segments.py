@@ -60,9 +60,7 @@ class SegmentWatch:
             return
         if asked.same_classes and delivery.order is not None:
             given = delivery.batch if delivery.delivered is None else delivery.delivered
-            indices = delivery.order[:, 1].tolist()
-            known = self._classes[step > plan.window_end]
-            known.update(zip(indices, labels_of(given).flatten().tolist(), strict=False))
+            self.note_classes(step, delivery.order, given, plan)
         if asked.hold_batchnorm:
             layers = batchnorm_layers(self._session.program.model)
             self._held = [(layer, layer.training) for layer in layers]
@@ -71,6 +69,11 @@ class SegmentWatch:
                 layer.training = False
         if asked.alignment and step == plan.window_end + 1:
             self._hook = register_optimizer_step_pre_hook(self._look)
+
+    def note_classes(self, step: int, order: Batch, given: Any, plan: StudyPlan) -> None:
+        """Keep the class of every sample of a step's batch."""
+        known = self._classes[step > plan.window_end]
+        known.update(zip(order[:, 1].tolist(), labels_of(given).flatten().tolist(), strict=False))
 
     def on_step_end(self, step: int) -> None:
         """Put layers back as they were.

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sqlite3
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from cli_shell import Shell
 
 from auditkit.files import installed
 from auditkit.observe.machine import code
 from auditkit.observe.machine.code import import_notes
-from auditkit.observe.machine.imports import note_read_backs, watched_imports
+from auditkit.observe.machine.imports import (
+    note_held_files,
+    note_read_backs,
+    watched_imports,
+)
 
 HELPER = "noted_helper"
 
@@ -152,3 +161,68 @@ def test_what_the_system_makes_while_it_is_read_was_written_by_nobody(tmp_path: 
         note_read_backs()
         Path("/proc/self/status").read_bytes()
         assert not watch.opens.read_back
+
+
+def _sqlite(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("create table if not exists t (v)")
+    return connection
+
+
+def _deleted(path: Path) -> Any:
+    file = path.open("w+b")
+    path.unlink()
+    return file
+
+
+@pytest.mark.skipif(not Path("/proc/self/fdinfo").exists(), reason="the system lists no files")
+@pytest.mark.parametrize(
+    ("hold", "is_seen"),
+    [
+        (lambda path: path.open("w+b"), True),
+        (lambda path: np.memmap(path, np.uint8, "w+", shape=8), True),
+        (_sqlite, True),
+        (lambda path: path.open("ab"), False),
+        (lambda path: path.open("wb"), False),
+        (_deleted, False),  # nobody else can open it
+        (lambda _: tempfile.TemporaryFile(), False),  # noqa: SIM115 # held on purpose
+    ],
+    ids=["file", "map", "sqlite", "log", "new", "deleted", "temporary"],
+)
+def test_a_file_that_is_held_for_reading_and_writing_is_seen(
+    hold: Callable[[Path], Any], is_seen: bool, tmp_path: Path
+) -> None:
+    with watched_imports(tmp_path, "study.py") as watch:
+        held = hold(tmp_path / "held")  # as a factory may
+        note_read_backs()
+        note_held_files()
+        assert watch.opens.read_back == is_seen
+        getattr(held, "close", lambda: None)()
+
+
+def test_a_file_that_is_held_and_was_not_written_is_none_of_them(tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(b"data")
+    os.utime(tmp_path / "data", (1, 1))
+    with watched_imports(tmp_path, "study.py") as watch, (tmp_path / "data").open("r+b"):
+        note_read_backs()
+        note_held_files()
+        assert not watch.opens.read_back
+
+
+@pytest.mark.parametrize("form", ["{}", "file:{}?mode=rwc"])
+def test_a_database_that_is_opened_again_at_every_step_is_seen(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "steps.db"
+
+    def step() -> None:
+        name = form.format(path)
+        with contextlib.closing(sqlite3.connect(name, uri=True, isolation_level=None)) as base:
+            base.execute("create table if not exists t (v)")
+
+    with watched_imports(tmp_path, "study.py") as watch:
+        step()  # as a factory may
+        assert not watch.opens.read_back
+        note_read_backs()
+        sqlite3.connect(":memory:").close()
+        assert not watch.opens.read_back
+        step()
+        assert watch.opens.read_back

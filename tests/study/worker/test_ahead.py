@@ -11,12 +11,21 @@ import pytest
 import torch
 from studies import tiny_session
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau, SequentialLR, StepLR
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    Sampler,
+    TensorDataset,
+)
 
 from auditkit.errors import PlanError, ProgramError, ProgramFailed
 from auditkit.program.program import Program
+from auditkit.program.segments import Segments
 from auditkit.program.session import Session
 from auditkit.records.plan import StudyPlan
+from auditkit.records.segments import SegmentPlan
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.holder import hold
 from auditkit.study.worker import ahead
@@ -183,3 +192,94 @@ def test_what_a_stream_raises_is_told_with_the_step() -> None:
 
     with pytest.raises(ProgramFailed, match="loading the batch of step 3 raised KeyError"):
         _tried(stream(Broken))
+
+
+# Segments
+
+
+SEGMENTED = StudyPlan(
+    3, 2, 7, [0], ["carry"], placebos=1, segments=SegmentPlan(overlap=0.5, same_classes=True)
+)
+
+
+class Fixed(Sampler[list[int]]):
+    """Batches of whatever class, which are the same in every epoch."""
+
+    def __init__(self, *batches: list[int]) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+
+def compared(
+    sampler: Any, plan: StudyPlan = SEGMENTED, seconds: float = 60.0, **changes: Any
+) -> tuple[str, ...]:
+    """Compare the segments that a sampler draws with a plan."""
+    data = TensorDataset(torch.randn(60, 4), torch.arange(60) % 3)
+
+    def change(program: Program) -> Program:
+        return replace(program, loader=DataLoader(data, batch_sampler=sampler), **changes)
+
+    with pytest.MonkeyPatch.context() as patch, tiny_session(change, plan) as session:
+        patch.setattr(ahead, "_SECONDS", seconds)
+        return ahead.try_order(session, plan)
+
+
+def drawn(overlap: float = 0.5, **changes: Any) -> Segments:
+    given = {"same_classes": True, "fork_at": 3, "steps": 2, "batch_size": 8, "seed": 1, **changes}
+    trunk = BatchSampler(RandomSampler(range(60)), 8, drop_last=True)
+    return Segments(trunk, torch.arange(60) % 3, overlap=overlap, **given)
+
+
+def _step(program: Program, batch: Any, t: int) -> float:
+    raise AssertionError("nothing is trained")
+
+
+@pytest.mark.parametrize("mode", ["per-sample", "inherit"])
+@pytest.mark.parametrize("changes", [{}, {"step": _step}])
+def test_segments_as_planned_are_found_without_training(mode: str, changes: dict[str, Any]) -> None:
+    assert compared(drawn(), SEGMENTED.changed(augmentation_rng=mode), **changes) == ()
+
+
+@pytest.mark.parametrize(
+    ("sampler", "says"),
+    [
+        (lambda: drawn(0.25), "segment B has 2 of A's 8 indices, and the plan says 4"),
+        (lambda: drawn(same_classes=False), "segment A has . samples of class ., and B "),
+        (lambda: drawn(fork_at=2), "segment B has . of A's"),
+        (lambda: Fixed([0, 1], [2, 3]), "segment B has 4 of A's 4 indices"),
+        (lambda: Fixed(*([n, n + 1] for n in range(0, 14, 2))), "segment B has 0 of A's 4"),
+    ],
+)
+def test_segments_that_are_others_are_refused_without_training(
+    sampler: Callable[[], Any], says: str
+) -> None:
+    with pytest.raises(PlanError, match=f"segments: {says}") as refused:
+        compared(sampler())
+    assert "fork_at=3, steps=2" in str(refused.value.hint)
+
+
+def test_what_only_training_decides_and_what_takes_long_is_said() -> None:
+    (line,) = compared(Fixed([0, 1], [2, 3]), step=_step)
+    assert "is seen when the trunk has come to T" in line
+    (line,) = compared(drawn(0.25), seconds=-1.0)
+    assert "were not compared with the plan: it takes long" in line
+    assert compared(drawn(0.25), SEGMENTED.changed(segments=SegmentPlan(alignment=True))) == ()
+
+
+def test_a_sampler_that_raises_is_the_programs_error() -> None:
+    class Broken(Fixed):
+        def __iter__(self) -> Iterator[list[int]]:
+            yield [0, 1]
+            raise ValueError("mine")
+
+    with pytest.raises(ProgramFailed, match="drawing the order raised ValueError: mine"):
+        compared(Broken())
+    with pytest.raises(ProgramFailed, match="loading the batch of step 4 raised IndexError"):
+        compared(Fixed(*([n + 50, n + 51] for n in range(0, 2, 14)), *[[70, 71]] * 6))
+
+
+def test_an_end_of_the_order_is_no_endless_search() -> None:
+    (line,) = compared(Fixed())
+    assert "not compared" in line

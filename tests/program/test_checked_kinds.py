@@ -1,0 +1,126 @@
+"""Whatever a program or a probe is given, a mistake is an error of ours that says where."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_programs import Numbers, small_net
+from torch import nn
+from torch.utils.data import DataLoader
+
+from auditkit.errors import AuditError, ProgramError
+from auditkit.program.probe import Probe
+from auditkit.program.program import Program
+
+#: What somebody may pass by mistake, wherever.
+ODD: tuple[Any, ...] = (
+    *(
+        None,
+        "x",
+        "",
+        b"x",
+        "\udcff",
+        [1],
+        [None],
+        (1, 2),
+        {1},
+        {1: 2},
+        {"a": None},
+        {"a": math.nan},
+    ),
+    *(math.nan, math.inf, 1.5, 1j, -1, 0, 10**30, True, int, object(), lambda: 1),
+    *(torch.zeros(2), torch.tensor(1.0), np.zeros(2), np.array(1)),
+)
+
+
+def given() -> dict[str, Any]:
+    model = small_net()
+    return {
+        "model": model,
+        "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
+        "loader": DataLoader(Numbers()),
+        "loss": lambda model, batch: model(batch).square().mean(),
+        "probe": Probe(torch.ones(3, 4), torch.tensor([0, 1, 2])),
+    }
+
+
+def test_no_value_of_a_program_raises_anything_else() -> None:
+    base = given()
+    for field in fields(Program):
+        for value in ODD:
+            try:
+                Program(**{**base, field.name: value})
+            except AuditError as error:
+                str(error).encode()
+
+
+@pytest.mark.parametrize(
+    "probe",
+    [
+        {"labels": torch.tensor([0, 1, 2, 0])},
+        {"labels": torch.randn(4), "outputs": "regression"},
+        {"outputs": "embedding"},
+    ],
+    ids=["classes", "regression", "embedding"],
+)
+def test_no_value_of_a_probe_raises_anything_else(probe: dict[str, Any]) -> None:
+    for field in fields(Probe):
+        for value in ODD:
+            try:
+                Probe(**{"inputs": torch.randn(4, 3), **probe, field.name: value})
+            except AuditError as error:
+                str(error).encode()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"averaged": [small_net()]}, "Program.averaged has the wrong type"),
+        ({"extras": None}, "Program.extras has the wrong type"),
+        ({"measures": [len]}, "Program.measures has the wrong type"),
+        ({"probes": [given()["probe"]], "probe": None}, "Program.probes has the wrong type"),
+        ({"data_changes": len}, "Program.data_changes has the wrong type"),
+        ({"augment": "noise"}, "Program.augment has the wrong type"),
+        ({"loss": 1.0}, "Program.loss has the wrong type"),
+        ({"accumulate": 1.5}, "accumulate must be a whole number of at least 1, not 1.5"),
+        ({"accumulate": True}, "accumulate must be a whole number of at least 1, not true"),
+        ({"clip_grad_norm": -1.0}, "clip_grad_norm must be a number of at least 0, not -1.0"),
+        ({"clip_grad_norm": math.nan}, "clip_grad_norm must be a number of at least 0, not nan"),
+        ({"scheduler_interval": ["step"]}, "scheduler_interval is 'step' or 'epoch', not"),
+        ({"groups": {"queue": 3}}, "group 'queue' needs a pattern"),
+    ],
+)
+def test_what_is_of_another_kind_is_named(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(ProgramError) as refused:
+        Program(**{**given(), **changes})
+    assert says in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"predict": "logits"}, "Probe.predict is no function"),
+        ({"of": nn.Linear(1, 1)}, "Probe.of is no name"),
+        ({"ignore_index": None}, "Probe.ignore_index must be a whole number, not null"),
+        ({"ignore_index": 2**63}, "Probe.ignore_index must be a number of 64 bits"),
+        ({"probabilities": "yes"}, "Probe.probabilities is True or False, not 'yes'"),
+        ({"outputs": ["classes"]}, "Probe.outputs is no kind of outputs"),
+        ({"labels": "cat"}, "the labels of the probe are no tensor"),
+        ({"labels": [None], "outputs": "regression"}, "the targets of the probe are no tensor"),
+    ],
+)
+def test_what_is_of_another_kind_in_a_probe_is_named(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(ProgramError) as refused:
+        Probe(**{"inputs": torch.randn(2, 3), "labels": torch.tensor([0, 1]), **changes})
+    assert says in str(refused.value)
+
+
+def test_modules_by_name_may_be_those_of_torch() -> None:
+    averaged = nn.ModuleDict({"ema": small_net()})
+    program = Program(**{**given(), "averaged": averaged, "clip_grad_norm": math.inf})
+    assert list(program.averaged) == ["ema"]
