@@ -13,7 +13,7 @@ from pathlib import Path
 from auditkit.api.needed import timestamps, token_sha256
 from auditkit.errors import UsageError
 from auditkit.formats.quote import brief, escaped, printable
-from auditkit.verification.plan_binding import Authorities
+from auditkit.verification.authorities import Authorities
 from auditkit.verification.request import VerifyRequest
 
 #: Characters of a variable's value, as of any text of a report.

@@ -16,11 +16,11 @@ from auditkit.files import artifacts, store
 from auditkit.files.packing import pack
 from auditkit.formats import canonical
 from auditkit.formats.statements import manifest_from_statement
+from auditkit.records.file_names import is_replay_result
 from auditkit.records.manifest import MANIFEST_NAME, SIGNER_NAME, StudyManifest
 from auditkit.signing.envelopes import open_envelope
 from auditkit.signing.keys import is_fingerprint
 from auditkit.verification.countersigning import is_countersignature
-from auditkit.verification.replay_results import is_replay_result
 
 _ENDING = ".zip"
 

@@ -43,13 +43,13 @@ from auditkit.formats.quote import brief
 from auditkit.records.report import VerificationReport
 from auditkit.signing.trust import SigningKey
 from auditkit.verification.countersigning import countersignature_output
-from auditkit.verification.pilot_seeds import PilotSeeds
 from auditkit.verification.report_files import IS_REPORT, keep
 from auditkit.verification.request import REQUIRED, VerifyRequest
 
 if TYPE_CHECKING:
     from auditkit.evidence.reader import RunEvidence
     from auditkit.replay.request import ReplayOutcome, ReplayRequest
+    from auditkit.verification.pilot_seeds import PilotSeeds
 
 #: Says how many threads the linear algebra of numpy's wheels starts with.
 _BLAS_THREADS = "OPENBLAS_NUM_THREADS"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from auditkit.errors import FormatError
 from auditkit.formats.flat_order import Order
-from auditkit.formats.ordering import LARGEST, Batch, flat_from_table, to_table
+from auditkit.formats.ordering import LARGEST, Batch, flat_from_table, is_full, to_table
 from auditkit.formats.outcome_names import (
     COLUMNS,
     LABELS,
@@ -183,10 +183,10 @@ def _check_padding(parts: Iterable[NDArray[np.int64]], width: int, what: str) ->
     """Whether a table, given in parts, is padded behind its samples, and only there."""
     longest = 0
     for table in parts:
-        is_sample = table[:, :, 0] >= 0
-        if is_sample.all():
+        if is_full(table):
             longest = width if len(table) else longest
             continue
+        is_sample = table[:, :, 0] >= 0
         if np.any(is_sample[:, 1:] & ~is_sample[:, :-1]) or np.any(table[~is_sample] != -1):
             raise FormatError(_PADDED_OTHERWISE, where=what)
         longest = max(longest, int(is_sample.sum(axis=1).max(initial=0)))

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auditkit.errors import FormatError
+from auditkit.records import metric_ranges
 from auditkit.statistics.real_outputs import Reals, as_reals
 
-#: Fewest examples that can lie in more than one way: two always lie on a line, and CKA is 1.
-FEWEST_EXAMPLES = 3
+FEWEST_EXAMPLES = metric_ranges.FEWEST_EXAMPLES
 
 #: Most examples that others are described by.
 MOST_ANCHORS = 512

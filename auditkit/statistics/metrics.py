@@ -19,19 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auditkit.errors import FormatError
+from auditkit.records import metric_ranges
 
 Table = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
 SignedMetric = Callable[[Table, Labels], float]
 DistanceMetric = Callable[[Table, Table], float]
 
-#: How far a row's sum may lie from 1. A float32 softmax is within about 1e-6 even for 50,000
-#: classes; logits, percentages and half-precision tables are not within 1e-4.
-ROW_SUM_TOLERANCE = 1e-4
-
-#: Smallest probability whose logarithm is taken (NLL and KL): a float32 softmax underflows to
-#: exactly 0, whose logarithm would make one example decide the mean. -ln(1e-12) = 27.6 nats.
-CLIP = 1e-12
+ROW_SUM_TOLERANCE = metric_ranges.ROW_SUM_TOLERANCE
+CLIP = metric_ranges.CLIP
 
 #: Bins of the calibration errors.
 N_BINS = 15

@@ -26,6 +26,7 @@ from auditkit.formats.quote import escaped
 from auditkit.formats.statements import Manifest, manifest_from_statement
 from auditkit.records.environment import Environment
 from auditkit.records.estimate import EstimateTable
+from auditkit.records.file_names import is_replay_result
 from auditkit.records.manifest import (
     MANIFEST_NAME,
     SCHEMA_VERSION,
@@ -58,7 +59,6 @@ from auditkit.verification.needs import (
     replay_needs,
     signer_needs,
 )
-from auditkit.verification.replay_results import is_replay_result
 from auditkit.verification.request import VerifyRequest, settings_of
 from auditkit.version import __version__
 

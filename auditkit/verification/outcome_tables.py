@@ -29,11 +29,10 @@ from auditkit.formats.outcome_names import (
 )
 from auditkit.formats.run_files import Outcome
 from auditkit.records.manifest import BranchRecord
+from auditkit.records.metric_ranges import CLIP, FEWEST_EXAMPLES, ROW_SUM_TOLERANCE
 from auditkit.records.observed import Observed
 from auditkit.records.output_kinds import CLASSES, EMBEDDING, REGRESSION
 from auditkit.records.report import Finding
-from auditkit.statistics.embeddings import FEWEST_EXAMPLES
-from auditkit.statistics.metrics import CLIP, ROW_SUM_TOLERANCE
 from auditkit.verification.segments import check_alignment
 
 Columns = Mapping[str, NDArray[Any]]

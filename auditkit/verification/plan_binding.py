@@ -7,46 +7,22 @@ where nothing deviates from it; a plan by itself can have been made after the re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
 
 from auditkit.errors import ArtifactError, AuditError
+from auditkit.evidence.reader import RunEvidence
 from auditkit.files import artifacts
-from auditkit.records.registration import PLAN_ROLE, RegisterResult, Registration
+from auditkit.records.registration import PLAN_ROLE, Registration
 from auditkit.records.report import PlanBinding, Timestamp
 from auditkit.signing.keys import TrustedKey, is_bound_to_message
 from auditkit.study.planning import (
     SignedPlan,
-    TokenDigest,
     open_plan,
     registered_deviations,
     study_deviations,
 )
-
-if TYPE_CHECKING:
-    from auditkit.evidence.reader import RunEvidence
-
-#: Verifies a timestamp over bytes under the authorities that the verifier trusts.
-StampCheck = Callable[[bytes, bytes], Timestamp]
-
-#: Builds the recorded program with a seed, in a process of its own, and looks at it.
-Registrar: TypeAlias = "Callable[[RunEvidence, Registration, int], RegisterResult]"
-
-
-@dataclass(frozen=True)
-class Authorities:
-    """How timestamps are judged.
-
-    Attributes:
-        check: See :data:`StampCheck`; None where the verifier named no authority.
-        token_sha256: See :data:`auditkit.study.planning.TokenDigest`; None without the package.
-        names: SHA-256 of the certificates that the verifier named.
-    """
-
-    check: StampCheck | None = None
-    token_sha256: TokenDigest | None = None
-    names: tuple[str, ...] = ()
+from auditkit.verification.authorities import Authorities, Registrar
 
 
 def bind_plan(

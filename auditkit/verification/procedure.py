@@ -47,6 +47,7 @@ from auditkit.records.opened import some_names
 from auditkit.records.plan import as_typed
 from auditkit.records.planned_declarations import declarations_of
 from auditkit.records.plug_in import PlugIn
+from auditkit.records.registration import PLAN_ROLE
 from auditkit.records.report import Finding, VerificationReport
 from auditkit.verification.authenticity import (
     COMPANIONS,
@@ -60,8 +61,6 @@ from auditkit.verification.content import content_findings, is_as_long_as_planne
 from auditkit.verification.extension import check_extension, look_note
 from auditkit.verification.own_data import departures
 from auditkit.verification.own_perturbations import own_note, plug_in_notes
-from auditkit.verification.pilot_seeds import NONE_AGAIN, difference_note, refuse_itself, reuse_note
-from auditkit.verification.plan_binding import Registrar, bind_plan
 from auditkit.verification.program_code import (
     check_program,
     opened_report,
@@ -82,6 +81,7 @@ from auditkit.verification.several_forks import (
 if TYPE_CHECKING:
     from auditkit.replay.request import Replayer, ReplayOutcome
     from auditkit.replay.sampling import Sample
+    from auditkit.verification.authorities import Registrar
     from auditkit.verification.branch_tables import Estimator
 
 __all__ = ["COMPANIONS", "VerifyRequest", "verify"]
@@ -89,6 +89,8 @@ __all__ = ["COMPANIONS", "VerifyRequest", "verify"]
 _OF_RECORDINGS = "auditkit.verification.recordings"  # loaded for one only
 _OF_ESTIMATES = "auditkit.verification.branch_tables"  # loaded for these only
 _OF_REPLAYS = "auditkit.verification.sampled_replay"  # loaded for one only
+_OF_PILOTS = "auditkit.verification.pilot_seeds"  # loaded where one is named
+_OF_PLANS = "auditkit.verification.plan_binding"  # loaded where one is listed
 
 Declarations = Mapping[str, Declaration]
 
@@ -176,9 +178,10 @@ class _StudyVerification(Verification):
         """Make every check that can be made."""
         estimates, run, pilot = None, self._run, self._request.pilot
         if pilot is not None:
-            refuse_itself(pilot, self._opened.statement_sha256)
-            self._reused = reuse_note(pilot, run.manifest)
-            self._another = difference_note(pilot, run.manifest)
+            made = importlib.import_module(_OF_PILOTS)
+            made.refuse_itself(pilot, self._opened.statement_sha256)
+            self._reused = made.reuse_note(pilot, run.manifest)
+            self._another = made.difference_note(pilot, run.manifest)
             for note in filter(None, (self._another, self._reused)):
                 self._checks.warn(10, note)
         self._check_signature()
@@ -337,12 +340,14 @@ class _StudyVerification(Verification):
 
     def _bind_plan(self, run: RunEvidence) -> None:
         """Say what the plan that was signed before the run is worth."""
-        if self._checks.failed(1, 2, 3):
+        is_planned = any(file.role == PLAN_ROLE for file in run.manifest.files)
+        if not is_planned or self._checks.failed(1, 2, 3):
             return
         # Whatever builds the program executes it: the same consent is asked for as for a replay.
         replayed = self._replay_outcome is not None and not run.manifest.program.command
         registrar = self._registrar if replayed and self._may_execute() else None
         try:
+            bind_plan = importlib.import_module(_OF_PLANS).bind_plan
             self._plan = bind_plan(run, self._signers, self._request.authorities, registrar)
         except ArtifactError as error:
             self._checks.add(3, [as_change(error)])
@@ -375,6 +380,6 @@ class _StudyVerification(Verification):
         table = replace(table, notes=(*filter(None, notes), *table.notes))
         label = "" if self._replayed == "all" else "; not every table was recomputed"
         if self._request.pilot is not None and self._reused is None:
-            label += f"; {NONE_AGAIN}"
+            label += f"; {importlib.import_module(_OF_PILOTS).NONE_AGAIN}"
         self._checks.ran(10, f"{len(table.rows)} estimates{label}")
         return table

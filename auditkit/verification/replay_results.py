@@ -15,7 +15,6 @@ Rules that it keeps:
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -26,6 +25,7 @@ from auditkit.errors import ArtifactMismatch, ArtifactMissing, AuditError, Store
 from auditkit.evidence.verdicts import as_finding
 from auditkit.files import artifacts
 from auditkit.formats.statements import record_from_statement
+from auditkit.records.file_names import is_replay_result
 from auditkit.records.report import REPLAY_NAME, Finding, ReplayReport, ReplaySays, StatedReplay
 from auditkit.signing.envelopes import open_envelope
 from auditkit.signing.keys import TrustedKey
@@ -33,8 +33,6 @@ from auditkit.signing.signatures import check_signatures, others_than
 
 if TYPE_CHECKING:
     from auditkit.records.recording import RecordingManifest
-
-_NAME = re.compile(r"replay-[0-9a-f]{16}-[0-9]{8}T[0-9]{12}Z\.json", re.ASCII)
 
 #: Replays that are read, and the bytes of each: anybody can have put them there.
 MAX_REPLAYS = 100
@@ -82,11 +80,6 @@ class Readers:
     trusted: Sequence[TrustedKey]
     authors: Sequence[TrustedKey]
     statement_sha256: str | None
-
-
-def is_replay_result(name: str) -> bool:
-    """Whether a file beside a manifest is named as a replay's result."""
-    return name == REPLAY_NAME or _NAME.fullmatch(name) is not None
 
 
 def replay_result_name(fingerprint: str, now: datetime) -> str:

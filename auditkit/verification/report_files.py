@@ -14,6 +14,7 @@ it that did not replay.
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -27,9 +28,10 @@ from auditkit.formats import canonical, structure
 from auditkit.formats.redaction import redact_text
 from auditkit.records.report import VerificationReport
 from auditkit.records.settings import Passing
-from auditkit.verification.report_json import report_from_json
 
 REPORT_NAME = "report.json"
+
+_OF_REPORTS = "auditkit.verification.report_json"  # loaded where an earlier one may say more
 
 #: What lies at the top of an RO-Crate.
 CRATE_NAME = "ro-crate-metadata.json"
@@ -136,7 +138,7 @@ def _says_more(path: Path, report: VerificationReport) -> bool:
         has_failed = claimed == _FAILED and report.verdict == _NOT_REPLAYED
         if not has_failed and _strength(claimed) <= _strength(report.verdict):
             return False  # whatever else is in it, which takes longer to read
-        earlier = report_from_json(data, what=path.name)
+        earlier = importlib.import_module(_OF_REPORTS).report_from_json(data, what=path.name)
     except AuditError:
         return False
     if earlier.manifest_sha256 != report.manifest_sha256:

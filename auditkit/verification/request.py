@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from auditkit.engines.spec import EngineSpec
 from auditkit.formats.redaction import redact_path, redact_text
@@ -11,8 +12,10 @@ from auditkit.formats.statements import Manifest
 from auditkit.records.settings import ArgumentSetting, Passing, VariableSetting, VerifierSettings
 from auditkit.signing.keys import TrustedKey
 from auditkit.signing.trust import BY_FINGERPRINT
-from auditkit.verification.pilot_seeds import PilotSeeds
-from auditkit.verification.plan_binding import Authorities
+from auditkit.verification.authorities import Authorities
+
+if TYPE_CHECKING:
+    from auditkit.verification.pilot_seeds import PilotSeeds
 
 #: What ``require`` takes, and the verdict that it asks for; that may be typed as it is printed.
 REQUIRED: Mapping[str, Passing] = {

@@ -26,7 +26,7 @@ from auditkit.signing.envelopes import open_envelope, sign_statement
 from auditkit.signing.keys import TrustedKey, fingerprint, generate_key
 from auditkit.signing.trust import load_private_key
 from auditkit.study.planning import open_plan
-from auditkit.verification.plan_binding import Authorities
+from auditkit.verification.authorities import Authorities
 
 TINY = "tiny_study.py"
 SMALL = ("--seeds", "0", "--perturb", "carry")

@@ -78,6 +78,13 @@ _RARELY = (
     "importlib.resources",
 )
 
+#: What a plan that was signed before, a pilot, a replay's result, or an earlier report takes.
+_BESIDE = (
+    *("auditkit.study", "auditkit.statistics", "auditkit.verification.plan_binding"),
+    *("auditkit.verification.pilot_seeds", "auditkit.verification.replay_results"),
+    "auditkit.verification.report_json",
+)
+
 #: What computes estimates from tables, and what prints them.
 _ESTIMATES = (
     *("auditkit.verification.branch_tables", "auditkit.statistics.outcomes"),
@@ -94,7 +101,7 @@ FORBIDDEN = {
     ("--help",): (*_HEAVY, *_LIBRARIES, *_STANDARD, *_OWN, "auditkit.manual"),
     ("explain", "rho"): (*_HEAVY, *_LIBRARIES, *_STANDARD, *_OWN),
     _VERIFY: (
-        *(*_HEAVY, *_ARCHIVES, *_REPLAY, *_ESTIMATES, *_OF_RECORDINGS, *_RARELY),
+        *(*_HEAVY, *_ARCHIVES, *_REPLAY, *_ESTIMATES, *_OF_RECORDINGS, *_RARELY, *_BESIDE),
         "jsonschema",
     ),
     _CHECKLIST: (*_HEAVY, *_ARCHIVES, *_REPLAY, "jsonschema"),

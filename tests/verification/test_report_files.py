@@ -99,7 +99,7 @@ def test_an_earlier_report_that_claims_no_more_is_not_judged(
         judged.append(what)
         return report_from_json(data, what=what)
 
-    monkeypatch.setattr("auditkit.verification.report_files.report_from_json", judge)
+    monkeypatch.setattr("auditkit.verification.report_json.report_from_json", judge)
     for report in (WEAKER, WEAKER, VERIFIED, VERIFIED):
         keep(report, manifest, env)
     assert judged == []
