@@ -51,7 +51,7 @@ import hashlib
 import math
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import xxhash
@@ -117,9 +117,12 @@ class Hasher(Protocol):
         """Digest of the bytes so far."""
 
 
+#: OpenSSL looks for its function at every call, which takes longer than to copy what it gave.
+_sha256: Callable[[], Any] = hashlib.sha256().copy
+
 _HASHERS: Final[Mapping[str, Callable[[], Hasher]]] = {
     EVIDENCE_RECIPE: xxhash.xxh3_128,
-    COMMITMENT_RECIPE: hashlib.sha256,
+    COMMITMENT_RECIPE: _sha256,
     MIX_RECIPE: WordMix,
 }
 
@@ -178,7 +181,9 @@ def digest_bytes(recipe: str, stream: bytes | bytearray) -> bytes:
     """
     if recipe == EVIDENCE_RECIPE:
         return xxhash.xxh3_128_digest(stream)
-    return hashlib.sha256(stream).digest()
+    hash_ = _sha256()
+    hash_.update(stream)
+    return bytes(hash_.digest())
 
 
 def frame(name: str, dtype: str, shape: Sequence[int], nbytes: int) -> bytes:

@@ -89,6 +89,28 @@ def multipliers(first: int, count: int) -> Words:
     return odd
 
 
+#: The same as numbers of Python: some words are mixed by then when numpy only begins.
+_KEYS: Final[list[int]] = KEYS.tolist()
+_FIRST, _SECOND, _THIRD = FACTORS
+_LOW: Final = 2**64 - 1
+
+
+def mixed_word(word: int, column: int, factor: int) -> tuple[int, int]:
+    """What one word becomes, ``a`` and ``b``.
+
+    Args:
+        word: As a whole number.
+        column: Its column.
+        factor: The multiplier of its row.
+    """
+    x = (word ^ _KEYS[column]) * factor & _LOW
+    x = (x ^ x >> 32) * _FIRST & _LOW
+    x = (x ^ x >> 32) * _SECOND & _LOW
+    first = x ^ x >> 32
+    x = first * _THIRD & _LOW
+    return first, x ^ x >> 32
+
+
 def mixed_rows(words: Words, factors: Words) -> Words:
     """Both sums of each row, (2, n).
 

@@ -87,6 +87,17 @@ def test_more_rows_than_are_mixed_at_a_time() -> None:
     assert tensor_sums(content) == plain_sums(content)
 
 
+def test_words_one_by_one_become_what_rows_do() -> None:
+    words = np.frombuffer(np.random.default_rng(2).bytes(2 * ROW_BYTES), "<u8").reshape(2, 64)
+    factors = word_mix.multipliers(5, 2)
+    found = [
+        [word_mix.mixed_word(word, column, factor) for column, word in enumerate(row)]
+        for row, factor in zip(words.tolist(), factors.tolist(), strict=True)
+    ]
+    sums = np.array(found, np.uint64).sum(axis=1)
+    assert (word_mix.mixed_rows(words.astype(np.uint64), factors) == sums.T).all()
+
+
 def test_every_bit_and_every_place_counts() -> None:
     content = np.random.default_rng(1).bytes(ROW_BYTES + 24)
     whole = tensor_sums(content)

@@ -89,7 +89,7 @@ class _TorchReader:
         self._memory: GeneratorMemory | None = None
         self._generator: object = None
         self._seen = b""
-        self._state: tuple[Tensor, bytes] | None = None
+        self._state: Tensor | None = None
 
     def read(self) -> Tensor:
         """As ``torch.get_rng_state``; the same object as long as nobody draws."""
@@ -99,12 +99,12 @@ class _TorchReader:
             self._seen = b""
         seen = b"" if self._memory is None else self._memory.read()
         if seen and seen == self._seen and self._state is not None:
-            return self._state[0]
-        state, self._seen = generator.get_state(), seen
-        content = state_bytes(state)
-        if self._state is None or content != self._state[1]:
-            self._state = state, content
-        return self._state[0]
+            return self._state
+        has_moved = bool(seen and self._seen)
+        state, before, self._seen = generator.get_state(), self._state, seen
+        if before is None or has_moved or state_bytes(state) != state_bytes(before):
+            self._state = before = state
+        return before
 
 
 class _PythonReader:

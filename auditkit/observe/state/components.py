@@ -206,8 +206,8 @@ class StateReader:
                 if _is_asked(extra)
             },
         }
-        generators = {f"rng/extras/{name}" for name in objects.generators}
-        self._asked = frozenset({"grad", *self._stateful, *generators})
+        self._generators = {f"rng/extras/{n}": one for n, one in objects.generators.items()}
+        self._asked = frozenset({"grad", *self._stateful, *self._generators})
         self._custom = any(map(_is_custom, (objects.scheduler, objects.scaler))) or any(
             map(_is_custom, objects.extras.values())
         )
@@ -232,12 +232,12 @@ class StateReader:
         self._stands = self._standing.holds()
         if not self._stands:
             self._look()
-        objects, state = self._objects, self._begun(frozen)
+        state = self._begun(frozen)
         state["grad"] = modules.gradients(self._parameters)
         for name, stateful in self._stateful.items():
             state[name] = state_of(stateful, name)
-        for name, generator in objects.generators.items() if objects.extras else ():
-            state[f"rng/extras/{name}"] = generator_leaves(generator)
+        for name, generator in self._generators.items():
+            state[name] = generator_leaves(generator)
         if self._runs_custom and not frozen.same_as(capture_streams()):
             frozen.restore()
         if all(state.values()):

@@ -7,7 +7,7 @@ here is one loop inside the interpreter over everything that is held.
 from __future__ import annotations
 
 import operator
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -19,26 +19,21 @@ class Glance:
 
     Args:
         held: The dicts; they are looked at as they are now.
-        lists: Lists that hold something, too.
 
     Attributes:
-        sized: The dicts and lists.
+        sized: The dicts.
         sizes: How much is in each.
     """
 
-    def __init__(
-        self, held: Iterable[Mapping[Any, Any]], lists: Iterable[Collection[object]] = ()
-    ) -> None:
-        self._held, self._lists = list(held), list(lists)
-        self._filled = [one for one in self._held if one]
-        self.sized: list[Collection[object]] = [*self._held, *self._lists]
+    def __init__(self, held: Iterable[Mapping[Any, Any]]) -> None:
+        self.sized = list(held)
+        self._filled = [one for one in self.sized if one]
         self.sizes = list(map(len, self.sized))
         self._objects = [*self.objects()]
 
     def objects(self) -> Iterator[object]:
         """What is held now, names included, where there is as much in each as there was."""
         return chain(
-            chain.from_iterable(self._lists),
             chain.from_iterable(self._filled),
             chain.from_iterable(map(_values, self._filled)),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from array import array as array_of_numbers
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -67,9 +68,9 @@ class RingBuffer:
             )
         self.arrays: Mapping[str, Any] = MappingProxyType(dict(arrays))
         self.capacity = counts.pop()
-        counts_here = torch.zeros(2, dtype=torch.int64)
-        self._counts = np.from_dlpack(counts_here)  # the same memory, which numpy reads sooner
-        self._position, self._filled = counts_here[:1], counts_here[1:]
+        self._counts = array_of_numbers("q", (0, 0))
+        here = torch.frombuffer(self._counts, dtype=torch.int64)  # the same memory
+        self._position, self._filled = here[:1], here[1:]
         self._tensors = found
         self._leaves = RingLeaves(RingBuffer.state_dict(self), self.capacity)
 
@@ -102,13 +103,13 @@ class RingBuffer:
     @property
     def position(self) -> int:
         """The row that :meth:`add` writes next."""
-        return int(self._counts[0])
+        return self._counts[0]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _again, (dict(self.arrays), self.position, len(self))
 
     def __len__(self) -> int:
-        return int(self._counts[1])
+        return self._counts[1]
 
     def __getitem__(self, name: str) -> Any:
         return self.arrays[name]
@@ -237,8 +238,9 @@ class RingBuffer:
                 raise UsageError(f"{name} cannot be written: {error}") from None
 
     def _advance(self, count: int) -> None:
-        self._counts[0] = (self.position + count) % self.capacity
-        self._counts[1] = min(len(self) + count, self.capacity)
+        counts = self._counts
+        counts[0] = (counts[0] + count) % self.capacity
+        counts[1] = min(counts[1] + count, self.capacity)
 
 
 def _plain(value: Any, *, as_tensor: bool) -> Any:
@@ -253,7 +255,7 @@ def _plain(value: Any, *, as_tensor: bool) -> Any:
 def _again(arrays: Mapping[str, Array], position: int, count: int) -> RingBuffer:
     """A copy, of arrays that were copied."""
     made = RingBuffer(arrays)
-    made._counts[:] = position, count
+    made._counts[0], made._counts[1] = position, count
     return made
 
 

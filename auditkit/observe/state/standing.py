@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
+from auditkit.observe.state.dict_versions import DictVersions
 from auditkit.observe.state.glance import Fields, Glance, are_same
 
 _ATTRIBUTES: Any = operator.attrgetter("__dict__")
@@ -45,10 +46,15 @@ class Standing:
         self._owners: list[object] = []
         self._layers: list[nn.Module] = []
         self._parameters: list[Tensor] = []
-        #: All that has a length, the lengths, and all that is compared by identity.
+        #: Lists and dicts, and how much is in each.
+        self._lists: list[Collection[object]] = []
+        self._list_sizes: list[int] = []
         self._sized: list[Collection[object]] = []
         self._sizes: list[int] = []
+        #: What is compared by identity: what no dict says, and what dicts hold.
+        self._beside: list[object] = []
         self._seen: list[object] = []
+        self._versions = DictVersions(())
         self._misses = self._left_out = 0
 
     def note(self, layers: Iterable[nn.Module], parameters: Iterable[Tensor]) -> None:
@@ -67,15 +73,17 @@ class Standing:
         held: list[Mapping[Any, Any]] = []
         for layer in self._layers:
             held += (layer._modules, layer._parameters, layer._buffers)
-        lists: list[Collection[object]] = []
+        self._lists = []
         for optimizer in self._optimizers:
             groups = optimizer.param_groups
-            lists += (groups, *(group["params"] for group in groups))
+            self._lists += (groups, *(group["params"] for group in groups))
             held += (*groups, optimizer.state, *optimizer.state.values())
-        glance = self._glance = Glance(held, lists)
-        self._sized = [*attributes, *glance.sized]
+        glance = self._glance = Glance(held)
+        self._list_sizes = list(map(len, self._lists))
+        self._sized = [*attributes, *held]
         self._sizes = list(map(len, self._sized))
-        self._seen = [*self._objects(glance)]
+        self._beside, self._seen = [*self._objects_beside()], [*self._objects_in(glance)]
+        self._versions = DictVersions([*attributes, *held])
 
     def forget(self) -> None:
         """There is something that identity does not tell: every part looks for itself."""
@@ -92,26 +100,40 @@ class Standing:
         if glance is None or self._left_out:
             self._left_out = max(self._left_out - 1, 0)
             return False
-        try:
-            is_same = list(map(len, self._sized)) == self._sizes and are_same(
-                self._objects(glance), self._seen
-            )
-        except KeyError:  # an attribute of another name
-            is_same = False
+        is_same = (
+            list(map(len, self._lists)) == self._list_sizes
+            and are_same(self._objects_beside(), self._beside)
+            and (self._versions.hold() or self._hold_the_same(glance))
+        )
         self._misses = 0 if is_same else self._misses + 1
         if self._misses > _PATIENCE:
             self._glance, self._left_out = None, min(2**self._misses, _LONGEST)
         return is_same
 
-    def _objects(self, glance: Glance) -> Iterator[object]:
-        """All that is compared by identity; as much of it as long as all has its length."""
+    def _hold_the_same(self, glance: Glance) -> bool:
+        """Whether the dicts hold what they held, whoever wrote to them."""
+        try:
+            if list(map(len, self._sized)) != self._sizes:
+                return False
+            is_same = are_same(self._objects_in(glance), self._seen)
+        except KeyError:  # an attribute of another name
+            return False
+        if is_same:
+            self._versions.renew()
+        return is_same
+
+    def _objects_beside(self) -> Iterator[object]:
+        """What no dict says; as much of it as long as all lists have their lengths."""
         return chain(
             map(type, self._layers),
             map(_ATTRIBUTES, self._owners),
-            self._fields.objects(),
-            glance.objects(),
+            chain.from_iterable(self._lists),
             map(_REQUIRES_GRAD, self._parameters),
         )
+
+    def _objects_in(self, glance: Glance) -> Iterator[object]:
+        """What dicts hold; as much of it as long as all of them have their lengths."""
+        return chain(self._fields.objects(), glance.objects())
 
 
 def _looked_at(owner: object) -> list[str]:

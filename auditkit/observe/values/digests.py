@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import compress, count
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -70,6 +70,10 @@ def commitments(state: Mapping[str, Leaves]) -> dict[str, str]:
     return {name: (found.get(name) or make()).hex() for name, make in makes.items()}
 
 
+#: Plans that are kept of states of other components.
+_MOST_ASIDE: Final = 3
+
+
 @dataclass
 class _Plan:
     """How a state of certain components was digested last.
@@ -95,6 +99,12 @@ class _Plan:
     addresses: list[int]
     large: Sequence[int] = ()
 
+    def forget(self) -> None:
+        """Every component is to be taken in anew, and each of its tensors looked for."""
+        self.leaves = [None] * len(self.leaves)
+        self.tensors = [None] * len(self.tensors)
+        self.addresses = []
+
 
 class StateDigester:
     """Digests the components of a state again and again.
@@ -116,6 +126,8 @@ class StateDigester:
         hasher(recipe)  # refuses an unknown recipe here and not in the middle of a run
         self._recipe = recipe
         self._plan: _Plan | None = None
+        #: Of states of other components, the latest first.
+        self._aside: list[_Plan] = []
         self._streams: dict[str, Stream] = {}
         #: Of components that are one text: what keeps it, its name, itself, the digest.
         self._texts: dict[str, tuple[KeptLeaves | None, str, bytes, bytes]] = {}
@@ -134,7 +146,9 @@ class StateDigester:
             FormatError: A name that is no Unicode text.
         """
         found, plan = [*state.values()], self._plan
-        if plan is None or [*state] != plan.names or not self._follow(plan, found):
+        if plan is None or [*state] != plan.names:
+            plan = self._plan = self._planned([*state])
+        if plan is None or not self._follow(plan, found):
             self._plan = None  # not even half of it, should a component be refused
             plan = self._plan = self._made(state)
         values, names, large = plan.values.copy(), plan.names, plan.large
@@ -157,6 +171,20 @@ class StateDigester:
         if stream is None or values.get(name, b"text"):
             return digest_leaves(COMMITMENT_RECIPE, leaves)
         return stream.digest(COMMITMENT_RECIPE, leaves)
+
+    def _planned(self, names: list[str]) -> _Plan | None:
+        """The plan of the components that there are now and were before, as gradients come and go.
+
+        What it knows of how things stand, others may have changed meanwhile.
+        """
+        if self._plan is not None:
+            self._plan.forget()
+            self._aside.insert(0, self._plan)
+        plan = next((one for one in self._aside if one.names == names), None)
+        self._aside = [one for one in self._aside if one is not plan][:_MOST_ASIDE]
+        if plan is not None:
+            self._streams.update({names[place]: one for place, (one, _) in plan.streams.items()})
+        return plan
 
     def _follow(self, plan: _Plan, found: list[Leaves]) -> bool:
         """Take in another state of the same components; False where a new plan is needed."""

@@ -33,9 +33,6 @@ from auditkit.observe.values.tensors import (
     refuse_unknown,
 )
 
-#: A view without a hold on its memory; gradients come to lie in the same places again and again.
-_view = functools.lru_cache(maxsize=16384)(memory_view)
-
 #: Bytes of a component up to which its pieces are put together before they are hashed.
 _JOINED = 1 << 15
 
@@ -83,7 +80,7 @@ class Stream:
                 self._pieces.append(alias_frame(name, aliases[name]))
             elif name in plain:
                 head = _tensor_frame(name, leaf.dtype, leaf.shape)
-                self._pieces += (head, _view(plain[name], leaf.nbytes))
+                self._pieces += (head, memory_view(plain[name], leaf.nbytes))
                 self._places.append(len(self._pieces) - 1)
             else:
                 self._pieces += (_tensor_frame(name, leaf.dtype, leaf.shape), b"")
@@ -135,7 +132,7 @@ class Stream:
         self.addresses = addresses
         for place, address, other in zip(self._places, addresses, before, strict=True):
             if address != other:
-                pieces[place] = _view(address, len(pieces[place]))
+                pieces[place] = memory_view(address, len(pieces[place]))
         return True
 
     def digest(self, recipe: str, leaves: Leaves) -> bytes:

@@ -159,6 +159,33 @@ def test_only_what_was_written_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> 
     assert ring.leaves.digest() == whole(ring)
 
 
+def test_while_a_row_is_filled_only_words_are_exchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    ring, mixed = memory(600), []
+
+    class Counted(word_mix.Mixer):
+        def sums(self, words: Any) -> Any:
+            mixed.append(len(words))
+            return super().sums(words)
+
+    ring.leaves.digest()
+    monkeypatch.setattr(ring_leaves, "Mixer", Counted)
+    for n in range(1, 4):
+        ring.add(**row(n))
+        assert ring.leaves.digest() == whole(ring)
+    assert mixed == [6]
+    ring["action"][0] = 9  # of which nobody told, beside what is written next
+    ring.add(**row(4))
+    assert ring.leaves.digest() == whole(ring)
+    ring.extend(**rows(5, 2))  # more words than are exchanged one by one
+    assert ring.leaves.digest() == whole(ring)
+    assert mixed == [6] * 3
+    ring.add(**row(7))
+    ring.leaves.require_whole("extras/memory")
+    ring["done"][1] = False
+    with pytest.raises(UncapturedState, match="rows 0 to 511 of done"):
+        ring.leaves.require_whole("extras/memory")
+
+
 @pytest.mark.parametrize("make", [lambda: StateDigester(EVIDENCE_RECIPE), WordSummer])
 def test_evidence_is_the_same_from_memory_and_from_a_file(make: Callable[[], Any]) -> None:
     ring = memory()

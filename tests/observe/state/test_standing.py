@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from auditkit.observe.state import dict_versions
 from auditkit.observe.state.attributes import MODULES
 from auditkit.observe.state.components import StateReader, TrainingObjects, as_built
 from auditkit.observe.state.standing import Standing
@@ -51,9 +52,17 @@ CHANGES: dict[str, Callable[[Any, torch.optim.Adam], object]] = {
 }
 
 
+@pytest.mark.parametrize("has_versions", [True, False])
 @pytest.mark.parametrize("change", CHANGES)
-def test_whatever_becomes_another_object_is_seen(change: str) -> None:
+def test_whatever_becomes_another_object_is_seen(
+    change: str, has_versions: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not has_versions:
+        monkeypatch.setattr(dict_versions, "_is_known_good", lambda: False)
     model, optimizer, standing = make()
+    assert standing.holds()
+    assert standing._versions.hold() == has_versions
+    model[1].momentum = model[1].momentum  # what was there: nothing has changed
     assert standing.holds()
     with torch.no_grad():
         model[0].weight.add_(1)  # contents are the digests' business

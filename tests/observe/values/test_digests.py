@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +19,7 @@ from auditkit.observe.values import digests
 from auditkit.observe.values.beside import all_at_once
 from auditkit.observe.values.codec import pack
 from auditkit.observe.values.digests import StateDigester, commitments, digest_leaves
-from auditkit.observe.values.tensors import DTYPE_NAMES, DTYPES, Leaves, host_bytes
+from auditkit.observe.values.tensors import DTYPE_NAMES, DTYPES, KeptLeaves, Leaves, host_bytes
 from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_RECIPE, MIX_RECIPE
 from auditkit.records.tensor import RawTensor
 
@@ -356,6 +358,49 @@ def test_components_change_each_by_itself() -> None:
     assert digester.digest(shown) == {
         name: digest_leaves(EVIDENCE_RECIPE, shown[name]) for name in shown
     }
+
+
+def test_components_that_come_and_go_are_planned_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Mapping[str, Leaves]] = []
+    digester, random = StateDigester(EVIDENCE_RECIPE), Random(0)
+    make = digester._made
+
+    def counted(state: Mapping[str, Leaves]) -> Any:
+        made.append(state)
+        return make(state)
+
+    monkeypatch.setattr(digester, "_made", counted)
+
+    def component(place: int) -> KeptLeaves:
+        return KeptLeaves({"": b"[%d]" % place, "a": torch.full((3,), float(place))})
+
+    kept = [component(place) for place in range(3)]
+    text = [KeptLeaves({"": b"[%d]" % place}) for place in range(2)]
+    last = torch.randn(3)
+    for step in range(200):
+        state: dict[str, Leaves] = {"params": random.choice(kept), "rng": random.choice(text)}
+        if random.random() < 0.5:
+            state["grad"] = {"a": random.choice([last, torch.randn(3)])}
+        if random.random() < 0.2:
+            state["slot"] = {"a": torch.randn(2), "b": torch.randn(2)}
+        random.choice(kept)["a"].add_(1)  # type: ignore[union-attr]
+        found = digester.digest(state)
+        assert found == {name: digest_leaves(EVIDENCE_RECIPE, state[name]) for name in state}, step
+        for name in ("params", "grad"):
+            whole = digest_leaves(COMMITMENT_RECIPE, state.get(name, {}))
+            assert digester.commitment(name, state.get(name, {})) == whole
+    assert len(made) == 4
+    wide: dict[str, Leaves] = {"params": {"a": torch.randn(4)}, "new": text[0]}
+    for some in ({"params": kept[1]}, wide, {"params": kept[1]}):
+        digester.digest(some)
+    whole = digest_leaves(COMMITMENT_RECIPE, kept[1])
+    assert digester.commitment("params", kept[1]) == whole
+    gone = weakref.ref(last.untyped_storage())
+    del last, state
+    made.clear()
+    digester.digest({"params": kept[0]})
+    gc.collect()
+    assert gone() is None
 
 
 def bad_tensors() -> dict[str, Tensor]:
