@@ -1,8 +1,9 @@
 """What another thread works out while this one goes on.
 
-Hashing lets other threads run, so that a large batch can be hashed while the step computes. A
-thread lives for one piece of work and is waited for before the process is forked: a fork would
-lack it, and Python warns of forks beside threads.
+Hashing lets other threads run, so that a large batch can be hashed while the step computes. To wake
+a thread takes a quarter of the time that beginning one does, so it waits for the next piece of
+work. Before the process is forked it is waited for, and ends: a fork would lack it, and Python
+warns of forks beside threads.
 """
 
 from __future__ import annotations
@@ -14,6 +15,39 @@ from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
 T = TypeVar("T")
+
+
+class _Thread:
+    """Does one piece of work after the other."""
+
+    def __init__(self) -> None:
+        self._work: Callable[[_Thread], None] | None = None
+        self._given, self._ended = _thread.allocate_lock(), _thread.allocate_lock()
+        self._given.acquire()
+        self._ended.acquire()
+        # A tenth of what threading.Thread takes, which waits until the thread runs.
+        _thread.start_new_thread(self._run, ())
+
+    def give(self, work: Callable[[_Thread], None]) -> None:
+        """Let it do some work; only while it is idle."""
+        self._work = work
+        self._given.release()
+
+    def end(self) -> None:
+        """Return when it has ended; only while it is idle."""
+        self._given.release()
+        with self._ended:
+            pass
+
+    def _run(self) -> None:
+        while True:
+            self._given.acquire()
+            work, self._work = self._work, None
+            if work is None:
+                break
+            work(self)
+            del work  # what it read and made is not kept alive while this waits
+        self._ended.release()
 
 
 class Beside(Generic[T]):
@@ -29,12 +63,13 @@ class Beside(Generic[T]):
         self._error: BaseException | None = None
         self._working = _thread.allocate_lock()
         self._working.acquire()
-        try:
-            # A tenth of what threading.Thread takes, which waits until the thread runs.
-            _thread.start_new_thread(self._work, ())
-        except RuntimeError:  # the system gives no more threads
-            self._work()
         _UNDER_WAY.add(self)
+        try:
+            thread = _waiting_thread()
+        except RuntimeError:  # the system gives no more threads
+            self._work(None)
+        else:
+            thread.give(self._work)
 
     def wait(self) -> None:
         """Return when the thread is done."""
@@ -52,16 +87,26 @@ class Beside(Generic[T]):
             raise self._error
         return self._values[0]
 
-    def _work(self) -> None:
+    def _work(self, thread: _Thread | None) -> None:
         try:
             self._values.append(self._make())
         except BaseException as error:  # raised where the value is asked for
             self._error = error
         finally:
+            if thread is not None:
+                _IDLE.append(thread)  # before anybody who waits goes on, to a fork perhaps
             self._working.release()
 
 
 _UNDER_WAY: WeakSet[Beside[Any]] = WeakSet()
+_IDLE: list[_Thread] = []
+
+
+def _waiting_thread() -> _Thread:
+    try:
+        return _IDLE.pop()
+    except IndexError:
+        return _Thread()
 
 
 def all_at_once(makes: Sequence[Callable[[], T]]) -> list[T]:
@@ -86,10 +131,12 @@ def all_at_once(makes: Sequence[Callable[[], T]]) -> list[T]:
     return [*first, *(other.value() for other in others)]
 
 
-def _wait_for_all() -> None:
+def _end_all() -> None:
     for one in list(_UNDER_WAY):
         one.wait()
+    while _IDLE:
+        _IDLE.pop().end()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_wait_for_all)
+    os.register_at_fork(before=_end_all)

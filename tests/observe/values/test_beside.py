@@ -4,11 +4,13 @@ import _thread
 import os
 import threading
 import time
+import weakref
 from functools import partial
 from typing import Any
 
 import pytest
 
+from auditkit.observe.values import beside
 from auditkit.observe.values.beside import Beside, all_at_once
 
 
@@ -34,6 +36,7 @@ def test_where_the_system_gives_no_thread_it_is_made_at_once(
     def refuse(*_: object) -> None:
         raise RuntimeError("can't start new thread")
 
+    monkeypatch.setattr(beside, "_IDLE", [])
     monkeypatch.setattr(_thread, "start_new_thread", refuse)
     assert Beside(threading.get_ident).value() == threading.get_ident()
 
@@ -52,7 +55,9 @@ def test_a_fork_waits_for_it() -> None:
     assert not done
     pid = os.fork()
     if pid == 0:
-        os._exit(made._values[0] if done else 1)
+        is_fine = done and not beside._IDLE and Beside(threading.get_native_id).value() > 0
+        os._exit(made._values[0] if is_fine else 1)
+    assert not beside._IDLE
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
     assert made.value() == 5
 
@@ -97,3 +102,35 @@ def test_what_fails_waits_for_the_others(which: int) -> None:
     with pytest.raises(MemoryError):
         all_at_once([partial(make, number) for number in range(3)])
     assert sorted(done) == [number for number in range(3) if number != which]
+
+
+def test_one_thread_does_one_piece_after_the_other_and_keeps_none_of_them() -> None:
+    class Piece:
+        def thread(self) -> int:
+            return threading.get_native_id()
+
+    threads: set[int] = set()
+    for _ in range(20):
+        piece = Piece()
+        is_there = weakref.ref(piece)
+        threads.add(Beside(piece.thread).value())
+        del piece
+        until = time.monotonic() + 10
+        while is_there() is not None and time.monotonic() < until:
+            time.sleep(0)  # the thread lets go of it a moment after it is done
+        assert is_there() is None
+    assert len(threads) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of other threads of the tests
+def test_a_fork_ends_the_threads_that_wait() -> None:
+    all_at_once([threading.get_native_id] * 3)
+    waiting = [*beside._IDLE]
+    assert waiting
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert all(not thread._ended.locked() for thread in waiting)
+    assert Beside(lambda: 5).value() == 5
