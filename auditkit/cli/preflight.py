@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -53,13 +54,35 @@ def estimate_cost(cost: Cost, plan: StudyPlan, n_seeds: int) -> Estimate:
     return Estimate(n_seeds * steps, seconds, forks + evidence + probes, evidence)
 
 
-def print_dry_run(out: Console, found: Preflight, plan: StudyPlan, jobs: int) -> None:
+def wall_seconds(
+    seconds: float, plan: StudyPlan, n_seeds: int, jobs: int, *, at_once: bool
+) -> float:
+    """What so many seconds of processor time take with these jobs.
+
+    Args:
+        seconds: Of all seeds.
+        plan: The plan.
+        n_seeds: Seeds that are run.
+        jobs: Processes at a time.
+        at_once: Whether branches of one seed may be at work beside each other.
+    """
+    of_seed = seconds / n_seeds
+    if not at_once:
+        return of_seed * math.ceil(n_seeds / jobs)
+    # A trunk comes before its branches, and the replica after the last of the others.
+    in_a_row = plan.horizon + 2 * sum(plan.horizon - fork for fork in plan.forks)
+    return max(seconds / jobs, of_seed * min(1.0, in_a_row / plan.seed_steps))
+
+
+def print_dry_run(
+    out: Console, found: Preflight, plan: StudyPlan, jobs: int, *, at_once: bool = True
+) -> None:
     """Print cost, design and floor as a table."""
     n_seeds = len(plan.seeds)
     cost, design = estimate_cost(found.cost, plan, n_seeds), design_of(plan)
     seeds = spelled_seeds(sorted(plan.seeds))
     treatments = ", ".join(spec.typed for spec in plan.perturbations)
-    wall = _duration(cost.seconds / jobs)
+    wall = _duration(wall_seconds(cost.seconds, plan, n_seeds, jobs, at_once=at_once))
     facts = [
         ("seeds x branches", f"{n_seeds} x {len(plan.branch_names)}, seeds {seeds}"),
         ("branches", f"control, replica, {counted(plan.placebos, 'placebo')}, {treatments}"),
@@ -90,10 +113,12 @@ def print_outlook(out: Console, request: StudyRequest) -> None:
     assert found is not None  # noqa: S101 # the request is prepared
     n_seeds = len(request.seeds)
     cost, design = estimate_cost(found.cost, plan, n_seeds), design_of(plan)
+    at_once = request.branches_at_once
+    wall = _duration(wall_seconds(cost.seconds, plan, n_seeds, jobs, at_once=at_once))
     out.print(
         f"{counted(n_seeds, 'seed')}, {len(plan.branch_names)} branches each"
         f"{f' at each of {len(plan.forks)} forks' if plan.further_forks else ''}, to step "
-        f"{plan.horizon}: {cost.steps:,} training steps, about {_duration(cost.seconds / jobs)} "
+        f"{plan.horizon}: {cost.steps:,} training steps, about {wall} "
         f"with --jobs {jobs}, process starts included, and as long to verify; "
         f"{decimal(cost.seed_bytes)} a seed"
     )

@@ -239,7 +239,7 @@ def _try(request: StudyRequest, workers: Workers) -> None:
             nudge=True,
         )
     plan = settled(request.plan, found)
-    print_dry_run(console(), found, plan, request.jobs)
+    print_dry_run(console(), found, plan, request.jobs, at_once=request.branches_at_once)
     _print_warnings(_said(found, plan))
 
 

@@ -60,6 +60,11 @@ class StudyRequest:
         known = () if self.earlier is None else self.earlier.manifest.plan.seeds
         return tuple(seed for seed in self.plan.seeds if seed not in known)
 
+    @property
+    def branches_at_once(self) -> bool:
+        """Whether branches of one seed may be at work beside each other, given processes enough."""
+        return not self.command and self.engine is None
+
 
 def script_source(command: Sequence[str], plan: StudyPlan, folder: Path) -> ProgramSource:
     """The program that a user's own command is.

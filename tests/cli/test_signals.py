@@ -162,6 +162,26 @@ def kill_one(waiting: Waiting) -> None:
     waiting.go()
 
 
+def cut_short(
+    waiting: Waiting, cut: Callable[[Waiting], None], call: Callable[[], CompletedCommand]
+) -> tuple[CompletedCommand, list[int]]:
+    """Do something to two branches as soon as both are at work; what was begun ends, too."""
+    waiting.halt()
+    begun: list[int] = []
+
+    def intervene() -> None:
+        wait_for(lambda: len(waiting.processes()) == 2)
+        begun.extend(waiting.processes())
+        cut(waiting)
+
+    watcher = threading.Thread(target=intervene)
+    watcher.start()
+    done = call()
+    watcher.join()
+    wait_for(lambda: not any(map(is_running, begun)), 10)  # a kill takes its moment
+    return done, begun
+
+
 @pytest.mark.usefixtures("listening")
 @pytest.mark.skipif(not CAN_FORK, reason="branches are forks on Linux only")
 @pytest.mark.parametrize(
@@ -176,20 +196,9 @@ def kill_one(waiting: Waiting) -> None:
 def test_branches_that_were_at_work_at_once_are_cut_short_and_gone_on_with(
     cut: Callable[[Waiting], None], code: int, line: str, n_kept: int, waiting: Waiting
 ) -> None:
-    waiting.halt()
-    begun: list[int] = []
-
-    def intervene() -> None:
-        wait_for(lambda: len(waiting.processes()) == 2)
-        begun.extend(waiting.processes())
-        cut(waiting)
-
-    watcher = threading.Thread(target=intervene)
-    watcher.start()
-    done = waiting.run(name := f"cut-{code}")
-    watcher.join()
+    name = f"cut-{code}"
+    done, begun = cut_short(waiting, cut, lambda: waiting.run(name))
     assert (done.code, line in done.line) == (code, True), done.err
-    assert not any(map(is_running, begun))
     out = waiting.whole.parent / name
     files = [file for file in out.rglob("*") if file.is_file()]
     assert all(file.suffix == ".partial" for file in files)
@@ -202,3 +211,30 @@ def test_branches_that_were_at_work_at_once_are_cut_short_and_gone_on_with(
     assert len(ran) == 3 - n_kept
     assert content(out) == content(waiting.whole)
     assert timeless(out / "manifest.json") == timeless(waiting.whole / "manifest.json")
+
+
+@pytest.mark.usefixtures("listening")
+@pytest.mark.skipif(not CAN_FORK, reason="branches are forks on Linux only")
+@pytest.mark.parametrize(
+    ("cut", "code", "line"),
+    [
+        pytest.param(
+            *(kill_one, 6, "a worker process was killed by SIGKILL"),
+            id="a branch is killed",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            *(lambda _: os.kill(os.getpid(), signal.SIGTERM), 143, "auditkit: terminated"),
+            id="SIGTERM",
+        ),
+    ],
+)
+def test_a_replay_of_branches_at_once_is_cut_short(
+    cut: Callable[[Waiting], None], code: int, line: str, waiting: Waiting
+) -> None:
+    options = ("--jobs", "2", "--arg", f"room={waiting.room}")
+    done, _ = cut_short(
+        waiting, cut, lambda: waiting.shell("verify", "whole", *options, fresh=True)
+    )
+    assert done.code == code, (done.out, done.err)
+    assert line in done.out + done.err

@@ -17,7 +17,14 @@ from record_examples import NUDGE, PREFLIGHT
 from studies import PLAN, PROGRAMS, TINY, InProcessWorkers
 
 from auditkit.cli.console import console
-from auditkit.cli.preflight import _floor, estimate_cost, print_dry_run, print_outlook
+from auditkit.cli.preflight import (
+    _floor,
+    estimate_cost,
+    print_dry_run,
+    print_outlook,
+    wall_seconds,
+)
+from auditkit.engines.spec import EngineSpec
 from auditkit.errors import NothingToPerturb, PlanError, ProgramError, UncapturedState
 from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.job import ProgramSource
@@ -395,6 +402,30 @@ def test_a_run_and_its_dry_run_estimate_the_same_time(capsys: pytest.CaptureFixt
     dry, run = capsys.readouterr().out.split("`auditkit explain WORD`")
     (wall,) = re.findall(r"wall time +(.*) with --jobs 2", dry)
     assert f"about {wall} with --jobs 2, process starts included" in " ".join(run.split())
+
+
+@pytest.mark.parametrize(
+    ("n_seeds", "jobs", "at_once", "share"),
+    [
+        (1, 1, True, 1.0),
+        (4, 2, True, 1 / 2),
+        (4, 2, False, 1 / 2),
+        (4, 3, False, 2 / 4),  # a second round
+        (1, 8, False, 1.0),
+        (1, 8, True, (14 + 2 * 8) / PLAN.seed_steps),  # trunk, one branch, replica
+    ],
+)
+def test_wall_time_is_that_of_what_can_be_at_work_at_once(
+    n_seeds: int, jobs: int, at_once: bool, share: float
+) -> None:
+    assert wall_seconds(60.0, PLAN, n_seeds, jobs, at_once=at_once) == pytest.approx(60 * share)
+
+
+def test_branches_of_a_script_or_on_an_engine_are_not_at_work_at_once() -> None:
+    request = StudyRequest(ProgramSource(TINY, str(PROGRAMS), {}), PLAN, Path("out"))
+    assert request.branches_at_once
+    assert not replace(request, command=("python", "train.py")).branches_at_once
+    assert not replace(request, engine=EngineSpec("dask", None)).branches_at_once
 
 
 def test_where_nothing_can_be_tried_a_number_is_asked_for() -> None:

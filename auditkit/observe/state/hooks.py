@@ -55,7 +55,9 @@ def _attached(owner: object) -> Iterator[Any]:
 def _is_users(hook: Any) -> bool:
     while isinstance(hook, functools.partial):
         hook = hook.func
-    module = getattr(hook, "__module__", None) or ""
+    module = getattr(hook, "__module__", None)
+    if not isinstance(module, str):
+        return False  # nothing tells whose it is
     if module.partition(".")[0] == OWN_PACKAGE:
         return False
     return not is_library_module(sys.modules.get(module))
