@@ -45,7 +45,7 @@ from auditkit.observe.state.sharded import refuse_hidden_gradients
 from auditkit.observe.state.standing import Standing
 from auditkit.observe.state.state_dicts import state_of
 from auditkit.observe.values.codec import Leaves
-from auditkit.observe.values.shards import are_possible, is_sharded, local_state, sharding_of
+from auditkit.observe.values.shards import are_possible, is_any_sharded, local_state, sharding_of
 from auditkit.records.sharding import Sharding
 
 State = dict[str, Leaves]
@@ -232,6 +232,8 @@ class StateReader:
         self._stands = self._standing.holds()
         if not self._stands:
             self._look()
+        elif not self._standing.numbers.hold():
+            self._look_at_numbers()
         state = self._begun(frozen)
         state["grad"] = modules.gradients(self._parameters)
         for name, stateful in self._stateful.items():
@@ -292,10 +294,24 @@ class StateReader:
         self._runs_custom = self._custom or has_extra_state
         is_told = all(family.is_fixed for family in families) and not has_extra_state
         # What fully_shard keeps of gradients is found at no parameter: it is looked for each time.
-        if is_told and not _is_any_sharded(self._template):
+        if is_told and not is_any_sharded(self._template):
             layers = [layer for module in found for layer in module.layers]
             self._standing.note(layers, trained.values())
         else:
+            self._standing.forget()
+
+    def _look_at_numbers(self) -> None:
+        """Look at the parameter groups, where all else stands."""
+        trained, families = self._parameters, [self._optimizer, *self._optimizers.values()]
+        found = self._optimizer.groups(trained)
+        for name, family in self._optimizers.items():
+            found[f"extras/{name}"] = family.whole(trained)
+        self._template.update(found)
+        self._base = {}, {}
+        if all(family.is_fixed for family in families):
+            self._standing.numbers.renew(in_vain=False)
+        else:
+            self._stands = False
             self._standing.forget()
 
     def _stream_leaves(self, streams: GlobalStreams) -> dict[str, Leaves]:
@@ -360,12 +376,6 @@ def _is_custom(stateful: object) -> bool:
     if stateful is None or not _is_asked(stateful):
         return False
     return not type(stateful).__module__.startswith("torch.")
-
-
-def _is_any_sharded(state: State) -> bool:
-    return are_possible() and any(
-        is_sharded(leaf) for leaves in state.values() for leaf in leaves.values()
-    )
 
 
 def _registered(objects: TrainingObjects) -> set[int]:

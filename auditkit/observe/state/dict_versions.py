@@ -45,9 +45,13 @@ class DictVersions:
         self._in_vain = 0
         return True
 
-    def renew(self) -> None:
-        """What was written changed nothing: it is from now on that nothing was written."""
-        self._in_vain += 1
+    def renew(self, *, in_vain: bool = True) -> None:
+        """It is from now on that nothing was written.
+
+        Args:
+            in_vain: Whether what was written changed nothing.
+        """
+        self._in_vain += in_vain
         self._is_asked = self._is_asked and self._in_vain < _PATIENCE
         self._seen = self._now()
 

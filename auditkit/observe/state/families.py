@@ -63,6 +63,21 @@ class OptimizerFamily:
                 found.update(self._slots[path].slots(names))
         return found
 
+    def groups(self, trained: Mapping[str, Tensor]) -> dict[str, Leaves]:
+        """Of the components those of the groups.
+
+        Args:
+            trained: The program's parameters by name.
+
+        Raises:
+            UncapturedState: When something of it means nothing in another process.
+        """
+        return {
+            groups_component(path): self._groups[path].groups(self._groups[path].names(trained))
+            for path, _, has_groups, _ in self._own()
+            if has_groups
+        }
+
     @property
     def is_fixed(self) -> bool:
         """Whether what was given last is the same as long as the same objects are held."""

@@ -2,8 +2,9 @@
 
 Training changes what tensors hold; which tensors there are, and every flag and number beside
 them, nearly always stay. All of that is asked in one go: as long as it stands, no part has to be
-looked at by itself. Where something moves at every step (a counter, a learning rate), asking is
-given up for a while, and every part looks for itself.
+looked at by itself. The numbers of parameter groups, which a scheduler moves at every step, are
+asked for apart. Where something else moves at every step, asking is given up for a while, and every
+part looks for itself.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from auditkit.observe.state.glance import Fields, Glance, are_same
 
 _ATTRIBUTES: Any = operator.attrgetter("__dict__")
 _REQUIRES_GRAD: Any = operator.attrgetter("requires_grad")
+_PARAMS: Any = operator.itemgetter("params")
 
 #: What torch itself keeps on every module and on every optimizer, but for what is state or leads
 #: there.
@@ -37,6 +39,9 @@ class Standing:
 
     Args:
         optimizers: The optimizers, those that others hold included.
+
+    Attributes:
+        numbers: The parameter groups, but for the lists of parameters: whether they stand, too.
     """
 
     def __init__(self, optimizers: Iterable[Optimizer]) -> None:
@@ -54,7 +59,8 @@ class Standing:
         #: What is compared by identity: what no dict says, and what dicts hold.
         self._beside: list[object] = []
         self._seen: list[object] = []
-        self._versions = DictVersions(())
+        self._versions = self.numbers = DictVersions(())
+        self._groups: list[dict[str, Any]] = []
         self._misses = self._left_out = 0
 
     def note(self, layers: Iterable[nn.Module], parameters: Iterable[Tensor]) -> None:
@@ -73,17 +79,19 @@ class Standing:
         held: list[Mapping[Any, Any]] = []
         for layer in self._layers:
             held += (layer._modules, layer._parameters, layer._buffers)
-        self._lists = []
+        self._lists, self._groups = [], []
         for optimizer in self._optimizers:
             groups = optimizer.param_groups
-            self._lists += (groups, *(group["params"] for group in groups))
-            held += (*groups, optimizer.state, *optimizer.state.values())
+            self._groups += groups
+            self._lists += (groups, *map(_PARAMS, groups))
+            held += (optimizer.state, *optimizer.state.values())
         glance = self._glance = Glance(held)
         self._list_sizes = list(map(len, self._lists))
         self._sized = [*attributes, *held]
         self._sizes = list(map(len, self._sized))
         self._beside, self._seen = [*self._objects_beside()], [*self._objects_in(glance)]
         self._versions = DictVersions([*attributes, *held])
+        self.numbers = DictVersions(self._groups)
 
     def forget(self) -> None:
         """There is something that identity does not tell: every part looks for itself."""
@@ -100,11 +108,14 @@ class Standing:
         if glance is None or self._left_out:
             self._left_out = max(self._left_out - 1, 0)
             return False
-        is_same = (
-            list(map(len, self._lists)) == self._list_sizes
-            and are_same(self._objects_beside(), self._beside)
-            and (self._versions.hold() or self._hold_the_same(glance))
-        )
+        try:
+            is_same = (
+                list(map(len, self._lists)) == self._list_sizes
+                and are_same(self._objects_beside(), self._beside)
+                and (self._versions.hold() or self._hold_the_same(glance))
+            )
+        except KeyError:  # an attribute of another name
+            is_same = False
         self._misses = 0 if is_same else self._misses + 1
         if self._misses > _PATIENCE:
             self._glance, self._left_out = None, min(2**self._misses, _LONGEST)
@@ -112,12 +123,9 @@ class Standing:
 
     def _hold_the_same(self, glance: Glance) -> bool:
         """Whether the dicts hold what they held, whoever wrote to them."""
-        try:
-            if list(map(len, self._sized)) != self._sizes:
-                return False
-            is_same = are_same(self._objects_in(glance), self._seen)
-        except KeyError:  # an attribute of another name
+        if list(map(len, self._sized)) != self._sizes:
             return False
+        is_same = are_same(self._objects_in(glance), self._seen)
         if is_same:
             self._versions.renew()
         return is_same
@@ -127,6 +135,7 @@ class Standing:
         return chain(
             map(type, self._layers),
             map(_ATTRIBUTES, self._owners),
+            map(_PARAMS, self._groups),
             chain.from_iterable(self._lists),
             map(_REQUIRES_GRAD, self._parameters),
         )

@@ -39,6 +39,7 @@ as two equal lists; of tensors, exact aliases stay aliases. A tensor's ``grad`` 
 
 from __future__ import annotations
 
+import functools
 import re
 import struct
 from collections import Counter, OrderedDict, defaultdict, deque
@@ -307,7 +308,12 @@ def _path_part(encoded: object) -> str:
         return str(encoded)
     if type(encoded) is not str:
         return f"~k{_escape(dumps(encoded).decode())}"
-    escaped = _escape(encoded)
+    return _text_part(encoded)
+
+
+@functools.lru_cache(maxsize=1024)  # a scheduler and groups have the same keys at every step
+def _text_part(text: str) -> str:
+    escaped = _escape(text)
     is_ambiguous = not escaped or _LOOKS_LIKE_INT.fullmatch(escaped)
     return f"~s{escaped}" if is_ambiguous else escaped
 

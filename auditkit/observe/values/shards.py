@@ -35,6 +35,13 @@ def is_sharded(value: object) -> bool:
     return are_possible() and isinstance(value, sys.modules[_MODULE].DTensor)
 
 
+def is_any_sharded(state: Mapping[str, Leaves]) -> bool:
+    """Whether a component holds a DTensor."""
+    return are_possible() and any(
+        is_sharded(leaf) for leaves in state.values() for leaf in leaves.values()
+    )
+
+
 def why_unknown(tensor: Tensor) -> str | None:
     """What of a DTensor's placements is not known here, for people; None where all is."""
     placements = sys.modules[f"{_MODULE}.placement_types"]

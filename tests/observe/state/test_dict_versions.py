@@ -69,6 +69,12 @@ def test_whoever_always_writes_what_is_there_is_not_asked_long() -> None:
         versions.renew()
     assert not versions._is_asked
     assert not versions.hold()
+    versions = DictVersions([held])
+    for n in range(9):  # of what changed something each time
+        held["b"] = n
+        assert not versions.hold()
+        versions.renew(in_vain=False)
+        assert versions.hold()
 
 
 def test_where_a_write_may_go_unseen_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -45,6 +46,7 @@ CHANGES: dict[str, Callable[[Any, torch.optim.Adam], object]] = {
     "group": lambda _, o: o.add_param_group({"params": [nn.Parameter(torch.zeros(1))]}),
     "member": lambda _, o: o.param_groups[0]["params"].append(nn.Parameter(torch.zeros(1))),
     "order": lambda _, o: o.param_groups[0]["params"].reverse(),
+    "other list": lambda _, o: o.param_groups[0].update(params=o.param_groups[0]["params"][::-1]),
     "slot": lambda m, o: o.state[m[0].weight].update(exp_avg=torch.zeros(2, 2)),
     "no slot": lambda m, o: o.state.pop(m[0].weight),
     "cleared": lambda _, o: o.state.clear(),
@@ -67,12 +69,20 @@ def test_whatever_becomes_another_object_is_seen(
     with torch.no_grad():
         model[0].weight.add_(1)  # contents are the digests' business
     assert standing.holds()
+    assert standing.numbers.hold() == has_versions
     CHANGES[change](model, optimizer)
-    assert not standing.holds()
+    assert standing.holds() == (change == "rate")
+    if change == "rate":
+        assert not standing.numbers.hold()
 
 
+@pytest.mark.parametrize("has_versions", [True, False])
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_reader_that_has_read_gives_what_a_new_one_gives(change: str) -> None:
+def test_a_reader_that_has_read_gives_what_a_new_one_gives(
+    change: str, has_versions: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not has_versions:
+        monkeypatch.setattr(dict_versions, "_is_known_good", lambda: False)
     model, optimizer, _ = make()
     objects = as_built(TrainingObjects(model, optimizer))
     assert objects.built is not None
@@ -125,11 +135,51 @@ def test_what_came_while_training_and_is_written_to_is_seen_at_every_step(value:
             place[0] = number
 
 
+@pytest.mark.parametrize("has_versions", [True, False])
+def test_where_numbers_of_groups_move_all_else_stands(
+    has_versions: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not has_versions:
+        monkeypatch.setattr(dict_versions, "_is_known_good", lambda: False)
+    model, optimizer, _ = make()
+    other = torch.optim.SGD(model.parameters(), lr=0.1)
+    objects = TrainingObjects(model, optimizer, extras={"other": other})
+    reader, looks = StateReader(objects), [0]
+    look = reader._look
+
+    def counted() -> None:
+        looks[0] += 1
+        look()
+
+    monkeypatch.setattr(reader, "_look", counted)
+    group, further = optimizer.param_groups[0], other.param_groups[0]
+    steps: list[Callable[[], object]] = [
+        *[partial(group.update, lr=0.1 * n) for n in range(9)],
+        *[partial(further.update, lr=0.1 * n) for n in range(9)],
+        lambda: None,
+        partial(group.update, own=1),
+        partial(group.pop, "own"),
+        partial(group.update, eps=True),
+        partial(group.update, eps=1),
+    ]
+    for step in steps:
+        step()
+        assert reader.read() == StateReader(objects).read()
+    assert looks == [1]
+    group["own"] = [1]  # what is written to in place is looked at at every step
+    for n in range(5):
+        assert reader.read() == StateReader(objects).read()
+        group["own"][0] = n
+    group["params"] = group["params"][::-1]
+    assert reader.read() == StateReader(objects).read()
+    assert looks[0] > 5
+
+
 def test_what_moves_at_every_step_is_not_asked_for_long() -> None:
-    model, optimizer, standing = make()
+    model, _, standing = make()
     asked = 0
     for step in range(200):
-        optimizer.param_groups[0]["lr"] = 0.1 * step
+        model[1].momentum = 0.1 * step
         if not standing.holds():
             asked += standing._left_out == 0
             standing.note(model.modules(), model.parameters())
