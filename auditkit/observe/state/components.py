@@ -232,7 +232,7 @@ class StateReader:
         self._stands = self._standing.holds()
         if not self._stands:
             self._look()
-        elif not self._standing.numbers.hold():
+        elif not self._standing.numbers.holds():
             self._look_at_numbers()
         state = self._begun(frozen)
         state["grad"] = modules.gradients(self._parameters)
@@ -309,7 +309,7 @@ class StateReader:
         self._template.update(found)
         self._base = {}, {}
         if all(family.is_fixed for family in families):
-            self._standing.numbers.renew(in_vain=False)
+            self._standing.note_numbers()
         else:
             self._stands = False
             self._standing.forget()

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
-from auditkit.observe.state.dict_versions import DictVersions
 from auditkit.observe.state.glance import Fields, Glance, are_same
 
 _ATTRIBUTES: Any = operator.attrgetter("__dict__")
@@ -51,16 +50,14 @@ class Standing:
         self._owners: list[object] = []
         self._layers: list[nn.Module] = []
         self._parameters: list[Tensor] = []
-        #: Lists and dicts, and how much is in each.
-        self._lists: list[Collection[object]] = []
-        self._list_sizes: list[int] = []
+        #: All that has a length but the dicts of the glance, and the lengths.
         self._sized: list[Collection[object]] = []
         self._sizes: list[int] = []
-        #: What is compared by identity: what no dict says, and what dicts hold.
-        self._beside: list[object] = []
+        #: All that is compared by identity, but what is in these dicts.
         self._seen: list[object] = []
-        self._versions = self.numbers = DictVersions(())
+        self.numbers = Glance(())
         self._groups: list[dict[str, Any]] = []
+        self._lists: list[list[Any]] = []
         self._misses = self._left_out = 0
 
     def note(self, layers: Iterable[nn.Module], parameters: Iterable[Tensor]) -> None:
@@ -85,13 +82,15 @@ class Standing:
             self._groups += groups
             self._lists += (groups, *map(_PARAMS, groups))
             held += (optimizer.state, *optimizer.state.values())
-        glance = self._glance = Glance(held)
-        self._list_sizes = list(map(len, self._lists))
-        self._sized = [*attributes, *held]
+        self._glance = Glance(held)
+        self._sized = [*self._lists, *attributes]
         self._sizes = list(map(len, self._sized))
-        self._beside, self._seen = [*self._objects_beside()], [*self._objects_in(glance)]
-        self._versions = DictVersions([*attributes, *held])
-        self.numbers = DictVersions(self._groups)
+        self._seen = [*self._objects()]
+        self.note_numbers()
+
+    def note_numbers(self) -> None:
+        """From now on, the numbers that there are now; all else is what it was."""
+        self.numbers = Glance(self._groups)
 
     def forget(self) -> None:
         """There is something that identity does not tell: every part looks for itself."""
@@ -104,15 +103,14 @@ class Standing:
 
     def holds(self) -> bool:
         """Whether everything is what it was; False may also be said where nobody has looked."""
-        glance = self._glance
-        if glance is None or self._left_out:
+        if self._glance is None or self._left_out:
             self._left_out = max(self._left_out - 1, 0)
             return False
         try:
             is_same = (
-                list(map(len, self._lists)) == self._list_sizes
-                and are_same(self._objects_beside(), self._beside)
-                and (self._versions.hold() or self._hold_the_same(glance))
+                list(map(len, self._sized)) == self._sizes
+                and are_same(self._objects(), self._seen)
+                and self._glance.holds()
             )
         except KeyError:  # an attribute of another name
             is_same = False
@@ -121,28 +119,16 @@ class Standing:
             self._glance, self._left_out = None, min(2**self._misses, _LONGEST)
         return is_same
 
-    def _hold_the_same(self, glance: Glance) -> bool:
-        """Whether the dicts hold what they held, whoever wrote to them."""
-        if list(map(len, self._sized)) != self._sizes:
-            return False
-        is_same = are_same(self._objects_in(glance), self._seen)
-        if is_same:
-            self._versions.renew()
-        return is_same
-
-    def _objects_beside(self) -> Iterator[object]:
-        """What no dict says; as much of it as long as all lists have their lengths."""
+    def _objects(self) -> Iterator[object]:
+        """What is compared by identity; as much of it as long as all lists have their lengths."""
         return chain(
             map(type, self._layers),
             map(_ATTRIBUTES, self._owners),
+            self._fields.objects(),
             map(_PARAMS, self._groups),
             chain.from_iterable(self._lists),
             map(_REQUIRES_GRAD, self._parameters),
         )
-
-    def _objects_in(self, glance: Glance) -> Iterator[object]:
-        """What dicts hold; as much of it as long as all of them have their lengths."""
-        return chain(self._fields.objects(), glance.objects())
 
 
 def _looked_at(owner: object) -> list[str]:

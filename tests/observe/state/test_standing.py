@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from auditkit.observe.state import dict_versions
 from auditkit.observe.state.attributes import MODULES
 from auditkit.observe.state.components import StateReader, TrainingObjects, as_built
 from auditkit.observe.state.standing import Standing
@@ -54,35 +53,24 @@ CHANGES: dict[str, Callable[[Any, torch.optim.Adam], object]] = {
 }
 
 
-@pytest.mark.parametrize("has_versions", [True, False])
 @pytest.mark.parametrize("change", CHANGES)
-def test_whatever_becomes_another_object_is_seen(
-    change: str, has_versions: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not has_versions:
-        monkeypatch.setattr(dict_versions, "_is_known_good", lambda: False)
+def test_whatever_becomes_another_object_is_seen(change: str) -> None:
     model, optimizer, standing = make()
     assert standing.holds()
-    assert standing._versions.hold() == has_versions
     model[1].momentum = model[1].momentum  # what was there: nothing has changed
     assert standing.holds()
     with torch.no_grad():
         model[0].weight.add_(1)  # contents are the digests' business
     assert standing.holds()
-    assert standing.numbers.hold() == has_versions
+    assert standing.numbers.holds()
     CHANGES[change](model, optimizer)
     assert standing.holds() == (change == "rate")
     if change == "rate":
-        assert not standing.numbers.hold()
+        assert not standing.numbers.holds()
 
 
-@pytest.mark.parametrize("has_versions", [True, False])
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_reader_that_has_read_gives_what_a_new_one_gives(
-    change: str, has_versions: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not has_versions:
-        monkeypatch.setattr(dict_versions, "_is_known_good", lambda: False)
+def test_a_reader_that_has_read_gives_what_a_new_one_gives(change: str) -> None:
     model, optimizer, _ = make()
     objects = as_built(TrainingObjects(model, optimizer))
     assert objects.built is not None
@@ -135,12 +123,7 @@ def test_what_came_while_training_and_is_written_to_is_seen_at_every_step(value:
             place[0] = number
 
 
-@pytest.mark.parametrize("has_versions", [True, False])
-def test_where_numbers_of_groups_move_all_else_stands(
-    has_versions: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not has_versions:
-        monkeypatch.setattr(dict_versions, "_is_known_good", lambda: False)
+def test_where_numbers_of_groups_move_all_else_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     model, optimizer, _ = make()
     other = torch.optim.SGD(model.parameters(), lr=0.1)
     objects = TrainingObjects(model, optimizer, extras={"other": other})
