@@ -232,7 +232,7 @@ class StateReader:
         self._stands = self._standing.holds()
         if not self._stands:
             self._look()
-        elif not self._standing.numbers.holds():
+        elif not self._standing.numbers_hold:
             self._look_at_numbers()
         state = self._begun(frozen)
         state["grad"] = modules.gradients(self._parameters)

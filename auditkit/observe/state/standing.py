@@ -40,7 +40,8 @@ class Standing:
         optimizers: The optimizers, those that others hold included.
 
     Attributes:
-        numbers: The parameter groups, but for the lists of parameters: whether they stand, too.
+        numbers_hold: Whether the numbers of parameter groups were what they were, too, when
+            :meth:`holds` was asked last.
     """
 
     def __init__(self, optimizers: Iterable[Optimizer]) -> None:
@@ -55,7 +56,10 @@ class Standing:
         self._sizes: list[int] = []
         #: All that is compared by identity, but what is in these dicts.
         self._seen: list[object] = []
-        self.numbers = Glance(())
+        #: With the groups, whose numbers come first.
+        self._whole = Glance(())
+        self.numbers_hold = False
+        self._held: list[Mapping[Any, Any]] = []
         self._groups: list[dict[str, Any]] = []
         self._lists: list[list[Any]] = []
         self._misses = self._left_out = 0
@@ -73,7 +77,7 @@ class Standing:
         self._owners = [*self._layers, *self._optimizers]
         attributes: list[dict[str, Any]] = list(map(_ATTRIBUTES, self._owners))
         self._fields = Fields(attributes, map(_looked_at, self._owners))
-        held: list[Mapping[Any, Any]] = []
+        held = self._held = []
         for layer in self._layers:
             held += (layer._modules, layer._parameters, layer._buffers)
         self._lists, self._groups = [], []
@@ -90,7 +94,7 @@ class Standing:
 
     def note_numbers(self) -> None:
         """From now on, the numbers that there are now; all else is what it was."""
-        self.numbers = Glance(self._groups)
+        self._whole = Glance([*self._groups, *self._held])
 
     def forget(self) -> None:
         """There is something that identity does not tell: every part looks for itself."""
@@ -107,13 +111,13 @@ class Standing:
             self._left_out = max(self._left_out - 1, 0)
             return False
         try:
-            is_same = (
-                list(map(len, self._sized)) == self._sizes
-                and are_same(self._objects(), self._seen)
-                and self._glance.holds()
+            is_same = list(map(len, self._sized)) == self._sizes and are_same(
+                self._objects(), self._seen
             )
         except KeyError:  # an attribute of another name
             is_same = False
+        self.numbers_hold = is_same and self._whole.holds()
+        is_same = self.numbers_hold or (is_same and self._glance.holds())
         self._misses = 0 if is_same else self._misses + 1
         if self._misses > _PATIENCE:
             self._glance, self._left_out = None, min(2**self._misses, _LONGEST)
