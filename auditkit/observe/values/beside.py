@@ -58,7 +58,7 @@ class Beside(Generic[T]):
     """
 
     def __init__(self, make: Callable[[], T]) -> None:
-        self._make = make
+        self._make: Callable[[], T] | None = make
         self._values: list[T] = []
         self._error: BaseException | None = None
         self._working = _thread.allocate_lock()
@@ -88,11 +88,14 @@ class Beside(Generic[T]):
         return self._values[0]
 
     def _work(self, thread: _Thread | None) -> None:
+        make, self._make = self._make, None  # a value may be kept longer than what it is made from
+        assert make is not None  # noqa: S101 # this runs once
         try:
-            self._values.append(self._make())
+            self._values.append(make())
         except BaseException as error:  # raised where the value is asked for
             self._error = error
         finally:
+            del make
             if thread is not None:
                 _IDLE.append(thread)  # before anybody who waits goes on, to a fork perhaps
             self._working.release()

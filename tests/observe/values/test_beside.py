@@ -19,6 +19,20 @@ def test_a_value_is_that_of_another_thread() -> None:
     assert made.value() == made.value() != threading.get_ident()
 
 
+def test_what_it_is_made_from_is_let_go_of() -> None:
+    class Batch:
+        def digest(self) -> int:
+            return 5
+
+    batch = Batch()
+    there = weakref.ref(batch)
+    made = Beside(batch.digest)
+    del batch
+    made.wait()
+    assert there() is None
+    assert made.value() == 5
+
+
 def test_what_making_it_raises_is_raised_where_it_is_asked_for() -> None:
     def fail() -> int:
         raise MemoryError
