@@ -61,5 +61,6 @@ def states_of(root: Path, ranks: Sequence[RankRecord]) -> tuple[ShardedState, ..
     if not any(rank.sharded for rank in ranks):
         return ()
     folders = [RecordingFolder(root, rank.rank, len(ranks)) for rank in ranks]
-    steps = {0, ranks[0].steps, *(checkpoint.step for checkpoint in ranks[0].checkpoints)}
-    return joined_states([folder.parts for folder in folders], steps)
+    # What a process has left may be there without its checkpoint, where that is lost.
+    kept = set.intersection(*({one.step for one in rank.checkpoints} for rank in ranks))
+    return joined_states([folder.parts for folder in folders], {0, ranks[0].steps, *kept})
