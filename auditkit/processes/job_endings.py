@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from auditkit.processes.side_by_side import REPLICA
 from auditkit.records.job import Job
@@ -17,23 +17,32 @@ class Ending:
         left: Branches that no result is there of.
         n_results: Results, that of a trunk included.
         status: The exit status, where that is told.
+        done: Branches that a result is there of.
     """
 
     left: list[str]
     n_results: int = 0
     status: int | None = None
+    done: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._first = self.left[:1]
 
     def take(self, result: object) -> None:
         """Count a result."""
         self.n_results += 1
         if isinstance(result, BranchesResult):
-            done = {branch.name for branch in result.branches}
-            self.left = [name for name in self.left if name not in done]
+            self.done += [one.name for one in result.branches if one.name in self.left]
+            self.left = [name for name in self.left if name not in self.done]
 
     @property
     def is_early(self) -> bool:
-        """Whether it died: a process that cannot be forked ends well with branches left."""
-        return self.n_results == 0 or bool(self.status and self.left)
+        """Whether it died, perhaps with exit status 0.
+
+        A process that cannot be forked ends well when it has run the first branch.
+        """
+        is_alone = not self.status and self.done in ([], self._first)
+        return self.n_results == 0 or bool(self.left and not is_alone)
 
     def what(self, job: Job) -> str:
         """What was not finished."""

@@ -209,19 +209,26 @@ def test_a_process_that_answers_for_another_branch_is_told_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answered", "where"),
-    [((), "one of a, b"), (("a",), "b"), (("a", "b"), "replica")],
+    ("answered", "status", "where"),
+    [
+        ((), -9, "one of a, b"),
+        (("a",), -9, "b"),
+        (("a", "b"), -9, "replica"),
+        (("b",), 0, "a"),
+        (("a", "b"), 0, "replica"),
+    ],
 )
 def test_a_branch_that_dies_is_named_and_not_run_again(
-    answered: tuple[str, ...], where: str, worker: Worker
+    answered: tuple[str, ...], status: int, where: str, worker: Worker
 ) -> None:
     parts = [to_dict(replace(PART, branches=(_named(name),))) for name in answered]
     answers = "".join(f"answer({{'result': json.loads({json.dumps(p)!r})}})\n" for p in parts)
-    worker(f"{answers}answer({{'exit': -9}})\ntime.sleep({PATIENCE})")
+    worker(f"{answers}answer({{'exit': {status}}})\ntime.sleep({PATIENCE})")
     asked = job("branches", branches=("a", "b", "replica"))
     with Workers(fork=False) as workers, pytest.raises(ProgramFailed) as died:
         workers.run(asked)
-    assert str(died.value) == f"seed 3, {where}: a worker process was killed by SIGKILL"
+    how = "was killed by SIGKILL" if status else "ended with exit status 0"
+    assert str(died.value) == f"seed 3, {where}: a worker process {how}"
 
 
 def _named(name: str) -> BranchRecord:
