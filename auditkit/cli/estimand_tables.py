@@ -111,6 +111,10 @@ def head_lines(estimates: EstimateTable) -> Iterator[str]:
         f"{counted(estimates.placebos, 'placebo')} each; {times}; "
         f"primary metric {estimates.primary_metric}"
     )
+    margins = {row.metric: row.margin for row in estimates.rows if row.margin is not None}
+    if margins:
+        told = ", ".join(f"{name} {margin:g}" for name, margin in margins.items())
+        yield f"Margins of the plan, within which an effect is negligible: {told}"
     yield from _floor(estimates.floor)
     diverged = {name: count for name, count in estimates.diverged.items() if count}
     if diverged:

@@ -19,6 +19,11 @@ from auditkit.errors import UsageError
 from auditkit.formats import canonical, structure
 from auditkit.formats.quote import brief
 
+_BROKEN = (
+    "broken: a manifest or journal that cannot be read, or a checkpoint that is gone; "
+    "`auditkit verify` or, where there is no manifest, `auditkit close` says what"
+)
+
 _UNSIGNED = (
     "(unsigned report): so says the report.json beside the manifest, which anybody can have "
     "written; `auditkit verify` finds out"
@@ -45,6 +50,8 @@ def list_runs(folder: str, as_json: bool) -> None:
     notes = [_UNSIGNED] if any(run.verdict for run in found) else []
     print_table(out, "runs", [_row(run) for run in found], notes=notes)
     left = [run for run in found if run.state in ("resumable", "unfinished")]
+    if any(run.state == "broken" for run in found):
+        out.print(_BROKEN)
     if any(run.kind == "recording" for run in left):
         out.print("`auditkit close DIR` makes a manifest of a recording whose process is dead")
 

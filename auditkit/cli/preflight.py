@@ -15,7 +15,7 @@ from auditkit.records.metric_names import base_metric
 from auditkit.records.nudge_size import spelled_scale
 from auditkit.records.plan import DISTANCE_METRICS, StudyPlan
 from auditkit.records.plan_values import spelled_seeds
-from auditkit.records.preflight import Cost, NudgeTrial, Preflight
+from auditkit.records.preflight import NudgeTrial, Preflight
 from auditkit.statistics.design import Design, design_of, grown, shrinks
 from auditkit.statistics.outcomes import GROWN
 from auditkit.study.request import StudyRequest
@@ -40,13 +40,15 @@ class Estimate:
     evidence_bytes: int
 
 
-def estimate_cost(cost: Cost, plan: StudyPlan, n_seeds: int) -> Estimate:
+def estimate_cost(found: Preflight, plan: StudyPlan, n_seeds: int) -> Estimate:
     """What so many of a plan's seeds take."""
+    cost, is_script = found.cost, found.opened is None
     n_branches, steps = 1 + len(plan.forks) * (len(plan.branch_names) - 1), plan.seed_steps
     seconds = n_seeds * steps * cost.step_seconds
-    # Every process calls the factory; a seed's share the imports, but for the first seed's.
+    # Every process calls the factory; a seed's share the imports, but for the first seed's and
+    # those of a script, which is started for every branch.
     seconds += n_seeds * n_branches * (cost.build_seconds + cost.branch_seconds)
-    seconds += (n_seeds + 3) * cost.start_seconds
+    seconds += (n_seeds * n_branches if is_script else n_seeds + 3) * cost.start_seconds
     evidence = steps * cost.row_bytes
     kept = cost.outcome_bytes or 2 * 4 * cost.n_probe * cost.n_classes
     probes = len(plan.forks) * len(plan.branch_names) * (1 + len(plan.probed)) * kept
@@ -79,7 +81,7 @@ def print_dry_run(
 ) -> None:
     """Print cost, design and floor as a table."""
     n_seeds = len(plan.seeds)
-    cost, design = estimate_cost(found.cost, plan, n_seeds), design_of(plan)
+    cost, design = estimate_cost(found, plan, n_seeds), design_of(plan)
     seeds = spelled_seeds(sorted(plan.seeds))
     treatments = ", ".join(spec.typed for spec in plan.perturbations)
     wall = _duration(wall_seconds(cost.seconds, plan, n_seeds, jobs, at_once=at_once))
@@ -112,7 +114,7 @@ def print_outlook(out: Console, request: StudyRequest) -> None:
     found, plan, jobs = request.preflight, request.plan, request.jobs
     assert found is not None  # noqa: S101 # the request is prepared
     n_seeds = len(request.seeds)
-    cost, design = estimate_cost(found.cost, plan, n_seeds), design_of(plan)
+    cost, design = estimate_cost(found, plan, n_seeds), design_of(plan)
     at_once = request.branches_at_once
     wall = _duration(wall_seconds(cost.seconds, plan, n_seeds, jobs, at_once=at_once))
     out.print(

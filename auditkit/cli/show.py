@@ -244,7 +244,10 @@ def _of_recording(manifest: RecordingManifest) -> Rows:
         ("evidence", manifest.evidence_note),
         ("seed, by the user", "not given" if manifest.seed is None else str(manifest.seed)),
         ("command", shlex.join(manifest.command) or "none"),
-        ("resumed with", "; ".join(shlex.join(one) or "none" for one in manifest.resumed_with)),
+        (
+            "resumed with",
+            "; ".join(shlex.join(one) or "no arguments" for one in manifest.resumed_with),
+        ),
         *_of_program(manifest.program, "at the start" if manifest.closed_as else "at the end"),
         *loaders,
         *_of_state(first.components, first.rng),

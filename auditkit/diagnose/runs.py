@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from auditkit.errors import ArtifactError, MalformedError, UsageError
+from auditkit.evidence.still_streams import still_streams
 from auditkit.files import artifacts, store
 from auditkit.files.unfinished import refuse_misnamed
 from auditkit.formats import canonical, tensor_file
@@ -244,7 +245,8 @@ def _finished(name: str, path: Path) -> ComparedRun:
     envelope = open_envelope(data, what=str(path))
     manifest = manifest_from_statement(envelope.payload, what=str(path))
     if isinstance(manifest, RecordingManifest):
-        kind, sources = "recording", [_rank_source(rank, manifest) for rank in manifest.ranks]
+        kind, bare = "recording", ComparedRun(name, "recording", path.parent, manifest, {})
+        sources = [_rank_source(rank, manifest, bare) for rank in manifest.ranks]
     else:
         kind = "study"
         sources = [
@@ -314,7 +316,7 @@ def _commitments(branch: BranchRecord) -> Texts:
     return found
 
 
-def _rank_source(rank: RankRecord, manifest: RecordingManifest) -> TraceSource:
+def _rank_source(rank: RankRecord, manifest: RecordingManifest, run: ComparedRun) -> TraceSource:
     label, world = f"rank {rank.rank}", manifest.world
     part = f"{label} of {world.size}, {world.settings.get('fully_shard')}"
     loaders = {
@@ -322,7 +324,7 @@ def _rank_source(rank: RankRecord, manifest: RecordingManifest) -> TraceSource:
         for loader, settings in rank.loaders.items()
         for name, text in settings.items()
     }
-    return TraceSource(
+    source = TraceSource(
         label=label,
         group=label,
         traces=rank.traces,
@@ -336,9 +338,9 @@ def _rank_source(rank: RankRecord, manifest: RecordingManifest) -> TraceSource:
         streams=_streams(rank.rng),
         data=loaders,
         scalars=rank.scalars,
-        idle=tuple(one.stream for one in rank.rng.streams if one.start and one.start == one.end),
         sharded=dict.fromkeys((*rank.sharded, SHARDING), part) if rank.sharded else {},
     )
+    return replace(source, idle=still_streams(rank, run.trace(source)))
 
 
 def _streams(contract: RngContract) -> Texts:

@@ -41,7 +41,8 @@ class Material:
 
 def nothing_yet(message: str, component: str) -> NothingToPerturb:
     """What to say of something that is already what it would become, and may not be later."""
-    error = NothingToPerturb(message, component=component)
+    hint = "another t0 (fork_at) may find something to change; else leave it out"
+    error = NothingToPerturb(message, component=component, hint=hint)
     error.for_now = True
     return error
 

@@ -81,7 +81,7 @@ class SecondMomentReset(Perturbation):
         optimizer, chosen = objects.optimizer, chosen_states(objects, parameters)
         found = _slots(optimizer) & SECOND_MOMENTS
         if not found:
-            raise unfit(optimizer, "second moment")
+            raise unfit(optimizer, "running squares of RMSprop's kind", "adam-reset:moments=v")
         for group in optimizer.param_groups:
             begins = {"sum": group.get("initial_accumulator_value", 0), "mu": 1, "eta": group["lr"]}
             for parameter in group["params"]:
@@ -329,12 +329,14 @@ def _constructor_arguments(kind: type) -> set[str]:
     return found
 
 
-def unfit(optimizer: torch.optim.Optimizer, what: str) -> NothingToPerturb:
+def unfit(
+    optimizer: torch.optim.Optimizer, what: str, adam: str = "adam-reset"
+) -> NothingToPerturb:
     """What to say where an optimizer keeps nothing of a kind: what fits what it keeps."""
     slots = _slots(optimizer)
     fitting = {
         "momentum-reset": "momentum_buffer" in slots,
-        "adam-reset": {FIRST_MOMENT, _ADAM_SECOND[0]} <= slots,
+        adam: {FIRST_MOMENT, _ADAM_SECOND[0]} <= slots,
         "second-moment-reset": bool(slots & SECOND_MOMENTS),
         "optimizer-reset": True,
     }

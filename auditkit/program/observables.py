@@ -23,6 +23,9 @@ UNNAMED = "probe"
 #: Names that say something else in an outcome file.
 _TAKEN = (MEASURES, "labels", "t0", "T")
 
+#: What to do about a number beyond the range that was declared.
+_RANGE = "declare the range that it has, with room for rounding, or None at an open end"
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -81,7 +84,9 @@ class Measure:
             ) from None
         record = self.record(name)
         if value - value == 0 and not record.allows(value):  # what is not finite is divergence
-            raise ProgramError(f"measure {name} is {value:g}, beyond its range", found=record.told)
+            raise ProgramError(
+                f"measure {name} is {value!r}, beyond its range", expected=record.told, hint=_RANGE
+            )
         return value
 
 

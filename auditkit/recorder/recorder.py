@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from auditkit.errors import PlanError, RecorderMisuse
 from auditkit.files import run_numbers
+from auditkit.formats.quote import class_of
 from auditkit.observe.machine.distributed import Peers, refuse_unconnected
 from auditkit.observe.state.named_groups import Groups, group_patterns
 from auditkit.recorder.endings import tell_in_one_line
@@ -41,7 +42,7 @@ from auditkit.recorder.row_client import StreamingBackend
 from auditkit.recorder.scalars import as_number
 from auditkit.recorder.script_jobs import JobBackend
 from auditkit.recorder.tasks import receive_task
-from auditkit.recorder.wrapping import Wrapped, sort_objects
+from auditkit.recorder.wrapping import Wrapped, check_kinds, sort_objects
 from auditkit.recorder.writer import RecordingStopped
 from auditkit.records.digest import EVIDENCE_RECIPE
 from auditkit.records.job import Job
@@ -188,6 +189,7 @@ class Recorder:
             )
         refuse_unconnected()
         with own_errors():
+            check_kinds(averaged=averaged, extras=extras, probe=probe, loss=loss)
             training, loader, auxiliary = sort_objects(
                 objects, scheduler=scheduler, scaler=scaler, averaged=averaged, extras=extras
             )
@@ -213,6 +215,12 @@ class Recorder:
         Raises:
             RecorderMisuse: On what is no number, or a name that is none.
         """
+        if not isinstance(values, Mapping | None):
+            raise RecorderMisuse(
+                "log takes numbers by name",
+                expected="rec.log(loss=loss), or rec.log({'val/loss': value})",
+                found=class_of(values),
+            )
         given = {**values, **named} if values else named
         numbers = {name: as_number(name, one) for name, one in given.items()}
         with own_errors():

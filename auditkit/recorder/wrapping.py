@@ -27,6 +27,7 @@ from auditkit.observe.state.groups import parameter_names
 from auditkit.observe.state.named_groups import Patterns
 from auditkit.observe.state.restoring import restore
 from auditkit.observe.state.uncaptured import HeldGenerators
+from auditkit.program.probe import Probe
 from auditkit.program.session import TrainingSession
 from auditkit.study.stages.describer import describe_loader
 from auditkit.study.stages.forker import Fork
@@ -125,6 +126,28 @@ def base_loader(loader: Any) -> DataLoader[Any]:
     Of a loader that is no DataLoader, one that would pass its batches on.
     """
     return as_data_loader(getattr(loader, "base_dataloader", loader))
+
+
+def check_kinds(*, averaged: Any, extras: Any, probe: Any, loss: Any) -> None:
+    """Refuse what ``wrap`` was given under the name of something else.
+
+    Raises:
+        RecorderMisuse: Naming it.
+    """
+    for name, given in (("averaged", averaged), ("extras", extras)):
+        names = given if given is None or hasattr(given, "items") else [None]
+        if not all(isinstance(one, str) for one in names or ()):
+            raise _wrong(name, f"a dict, as {name}={{'name': object}}", given)
+    if probe is not None and not isinstance(probe, Probe):
+        raise _wrong("probe", "auditkit.Probe(inputs, labels)", probe)
+    if loss is not None and not callable(loss):
+        raise _wrong("loss", "a function loss(model, batch)", loss)
+
+
+def _wrong(name: str, expected: str, given: object) -> RecorderMisuse:
+    return RecorderMisuse(
+        f"{name} of wrap has the wrong type", expected=expected, found=class_of(given)
+    )
 
 
 def sort_objects(

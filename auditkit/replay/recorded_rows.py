@@ -8,6 +8,7 @@ from dataclasses import replace
 from auditkit.evidence.comparison import Mismatch, compare_commitments, compare_rows
 from auditkit.evidence.reader import RecordingEvidence
 from auditkit.evidence.settings import SettingDifference, setting_differences
+from auditkit.evidence.still_streams import still_streams
 from auditkit.formats.group_values import (
     Plain,
     group_values,
@@ -44,6 +45,7 @@ class RecordedRows:
         self._chunks: dict[int, tuple[int, Trace]] = {}
         self._first: dict[int, Trace] = {}
         self._latest: dict[int, Trace] = {}
+        self._still: dict[int, tuple[str, ...]] = {}
         common = [
             {checkpoint.step for checkpoint in rank.checkpoints} for rank in self.manifest.ranks
         ]
@@ -75,7 +77,7 @@ class RecordedRows:
             name
             for name in self.differing_starts(status)
             if record is not None
-            and _is_idle(record, name)
+            and name in self._still_streams(record)
             and row.cell(row.first_step, name) == first.cell(first.first_step, name)
         ]
 
@@ -264,7 +266,8 @@ class RecordedRows:
 
     def _idle_streams(self, record: RankRecord, status: RankStatus) -> list[str]:
         """Streams that stood elsewhere, and that nobody drew from, there or here."""
-        idle = [name for name in self.differing_starts(status) if _is_idle(record, name)]
+        still = self._still_streams(record)
+        idle = [name for name in self.differing_starts(status) if name in still]
         if status.summary is not None:
             final, initial = status.summary.final, status.initial
             return [name for name in idle if final.get(name) == initial.get(name)]
@@ -273,6 +276,12 @@ class RecordedRows:
             return []
         # Of a loop that is looked at in part, the rows say it.
         return [name for name in idle if first.columns.get(name) == latest.columns.get(name)]
+
+    def _still_streams(self, record: RankRecord) -> tuple[str, ...]:
+        if record.rank not in self._still:
+            rows = map(self.evidence.trace, record.traces)
+            self._still[record.rank] = still_streams(record, rows)
+        return self._still[record.rank]
 
     def differing_code(self, status: RankStatus) -> tuple[str, ...]:
         """What a loop consists of that is not what was recorded, a line each."""
@@ -322,11 +331,6 @@ def _differences(
     known = set(there) & set(here)
     left, right = ({name: side[name] for name in known} for side in (there, here))
     return setting_differences(left, right, step, seen)
-
-
-def _is_idle(record: RankRecord, stream: str) -> bool:
-    """Whether nothing drew from a stream in the whole recording: where it stood is no matter."""
-    return any(one.stream == stream and one.start == one.end for one in record.rng.streams)
 
 
 def _loader(name: str) -> str:

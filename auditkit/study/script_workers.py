@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-from auditkit.errors import ProgramFailed
+from auditkit.errors import ProgramFailed, UncapturedState
 from auditkit.formats.structure import from_dict, to_dict
 from auditkit.processes.commands import CommandResult, Commands
 from auditkit.processes.protocol import Connection
@@ -21,7 +21,7 @@ from auditkit.processes.side_by_side import SeveralProgress
 from auditkit.processes.subprocesses import describe_exit
 from auditkit.processes.worker_pool import RESULTS, Keep, Report, rebuild_error, run_apart
 from auditkit.records.job import Job, Progress
-from auditkit.records.results import BranchesResult, TrunkResult
+from auditkit.records.results import BranchesResult, BuiltProgram, TrunkResult
 
 #: What stands for the seed in a command's arguments.
 SEED = "{seed}"
@@ -129,6 +129,32 @@ class ScriptWorkers:
         if answer.result is None:
             raise _no_result(completed, job)
         return from_dict(RESULTS[job.kind], answer.result, what=f"answer of a {job.kind} job")
+
+
+def require_seeded(tried: BuiltProgram, trunk: TrunkResult) -> None:
+    """Refuse a script that begins with other random numbers whenever it is started.
+
+    Streams that are seeded between ``wrap`` and the first step are no matter.
+
+    Args:
+        tried: What it had made before the study, for the same seed.
+        trunk: What its trunk began with.
+
+    Raises:
+        UncapturedState: When no replay could begin as the trunk did.
+    """
+    starts = {one.stream: one.start for one in trunk.rng.streams if one.start}
+    chance = [
+        name
+        for name, start in starts.items()
+        if start == trunk.initial.get(name) != tried.initial.get(name, start)
+    ]
+    if chance:
+        raise UncapturedState(
+            f"{', '.join(chance)} {'begin' if len(chance) > 1 else 'begins'} elsewhere whenever "
+            "the script is started, so that no replay would be equal",
+            hint="let it seed random, numpy and torch from {seed} before it builds anything",
+        )
 
 
 def _no_result(completed: CommandResult, job: Job) -> ProgramFailed:

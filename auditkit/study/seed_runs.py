@@ -23,7 +23,7 @@ from auditkit.records.manifest import CODE_FOLDER
 from auditkit.records.results import BranchesResult, TrunkResult
 from auditkit.study.request import StudyRequest
 from auditkit.study.samples import require_same_samples
-from auditkit.study.script_workers import ScriptWorkers
+from auditkit.study.script_workers import ScriptWorkers, require_seeded
 
 Report = Callable[[Progress], None]
 
@@ -161,6 +161,8 @@ def _run_seed(
         results = run(replace(job, branches=missing), report, keep)
         result = next(results)
         assert isinstance(result, TrunkResult)  # noqa: S101
+        if request.command and apart and request.preflight is not None:
+            require_seeded(request.preflight.built, result)
         trunk = parts.keep_trunk(result)
         for _ in results:  # kept one by one
             pass

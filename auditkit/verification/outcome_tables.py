@@ -159,7 +159,7 @@ def _check_measures(
     for name in sorted(planned) if branch.diverged_at is None else ():
         measure, value = observed.measure(split_measure(name)[1]), float(outcome.tables[name][0])
         if measure is not None and not (np.isfinite(value) and measure.allows(value)):
-            yield Finding(f"measure {name} is {value:g}, beyond {measure.told}", where)
+            yield Finding(f"measure {name} is {value!r}, beyond {measure.told}", where)
 
 
 def _wanted(table: str, *, is_control: bool, has_labels: bool) -> set[str]:

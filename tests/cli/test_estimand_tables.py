@@ -132,6 +132,14 @@ def curved() -> EstimateTable:
     return replace(TABLE, times=times, distances=rows, levels=levels)
 
 
+def test_the_margins_that_verdicts_speak_of_stand_above_the_tables(printed: Printed) -> None:
+    rows = (replace(DISTANCE, margin=0.01), replace(DISTANCE, metric="nll", margin=0.5))
+    out = printed(replace(TABLE, distances=rows, signed=()))
+    assert "Margins of the plan, within which an effect is negligible: tv 0.01, nll 0.5\n" in out
+    bare = replace(TABLE, distances=(replace(DISTANCE, margin=None),), signed=())
+    assert "Margins" not in printed(bare)
+
+
 def test_further_times_are_a_line_for_each_perturbation(printed: Printed) -> None:
     out = printed(curved())
     assert "t0+W = step 5, T = step 99, 3 further times; primary metric tv\n" in out

@@ -164,7 +164,7 @@ def test_a_manifest_without_seeds_is_malformed_and_no_crash(forged: Run) -> None
 def test_what_else_is_signed_is_printed_too(tmp_path: Path) -> None:
     cases: dict[str, tuple[Statement, str]] = {
         "plan": (REGISTRATION, "576 samples"),
-        "recording": (RECORDING, "resumed with train.py --data '~/other'; none"),
+        "recording": (RECORDING, "resumed with train.py --data '~/other'; no arguments"),
         "recording by sums": (RECORDING, "evidence the state is in evidence by int64-mix/1"),
         "replay": (replace(REPLAY, findings=()), "everything equal"),
         "countersign": (replace(SIGNED_REPORT, report=whole(SIGNED_REPORT.report)), "failed"),

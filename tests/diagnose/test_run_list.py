@@ -32,6 +32,7 @@ def states(folder: Path) -> dict[str, str]:
 def test_a_finished_recording_is_listed_with_what_its_report_says(
     folder: Path, key: PrivateKey
 ) -> None:
+    assert "broken" not in CliRunner().invoke(main, ["list", str(folder)]).stdout
     path = Recording(folder / "exp1", key).path
     told = {"verdict": "verified", "manifest_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     expected = ListedRun(
@@ -71,6 +72,8 @@ def test_a_study_and_what_is_broken_are_listed(folder: Path, small: Run) -> None
     (folder / "broken").mkdir()
     (folder / "broken" / "manifest.json").write_text("{")
     assert states(folder) == {"broken": "broken", "exp1": "finished"}
+    shown = CliRunner().invoke(main, ["list", str(folder)]).stdout
+    assert "broken: a manifest or journal that cannot be read, or a checkpoint that is" in shown
     (folder / "study").mkdir()
     (folder / "study" / "run.json.partial").write_text("{")
     assert states(folder)["study"] == "broken"

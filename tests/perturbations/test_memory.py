@@ -139,7 +139,9 @@ def test_a_teacher_becomes_its_student() -> None:
         pairs = zip(model.teacher.parameters(), model.student.parameters(), strict=True)
         assert all(torch.equal(here, there) for here, there in pairs)
         assert torch.equal(model.teacher[1].running_mean, statistics)
-        refused(session, "teacher-reset:student=student", "its student's weights already")
+        refused(
+            session, "teacher-reset:student=student", "its student's weights already; another t0"
+        )
 
 
 def test_a_teacher_becomes_what_it_was_built_as() -> None:

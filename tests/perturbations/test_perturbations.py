@@ -389,7 +389,11 @@ def test_amsgrad_is_reset_with_its_second_moment() -> None:
         ("momentum-reset", "RMSprop", "second-moment-reset or optimizer-reset fits"),
         ("adam-reset", "Adamax", "second-moment-reset or optimizer-reset fits"),
         ("adam-reset", "Rprop", "prev, step, step_size: optimizer-reset fits"),
-        ("second-moment-reset", "Adam", "adam-reset or optimizer-reset fits"),
+        (
+            "second-moment-reset",
+            "Adam",
+            "no running squares of RMSprop's.* adam-reset:moments=v or optimizer-reset fits",
+        ),
     ],
 )
 def test_a_refusal_names_what_fits(name: str, kind: str, words: str) -> None:

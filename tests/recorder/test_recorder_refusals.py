@@ -31,7 +31,7 @@ from auditkit.files import artifacts
 from auditkit.observe.state.components import TrainingObjects
 from auditkit.processes.protocol import Connection
 from auditkit.recorder.script_jobs import JobBackend
-from auditkit.recorder.wrapping import Wrapped
+from auditkit.recorder.wrapping import Wrapped, check_kinds
 from auditkit.recorder.writer import RecordingStopped
 from auditkit.records.job import Job
 from auditkit.records.recording import RecordingManifest
@@ -74,6 +74,35 @@ REFUSED: dict[str, tuple[Callable[..., tuple[Any, ...]], type[AuditError], str]]
         "in_order=False",
     ),
 }
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"averaged": nn.Linear(2, 2)}, "averaged of wrap.*a dict, as averaged=.*found .*Linear"),
+        ({"extras": [1]}, "extras of wrap.*found list"),
+        ({"extras": {1: nn.Linear(2, 2)}}, "extras of wrap"),
+        ({"probe": torch.zeros(3)}, "probe of wrap.*auditkit.Probe.*found .*Tensor"),
+        ({"loss": 0.5}, "loss of wrap.*found float"),
+    ],
+)
+def test_what_wrap_is_given_under_another_name_is_refused(
+    tmp_path: Path, given: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(RecorderMisuse, match=says):
+        ak.Recorder(tmp_path / "run").wrap(*objects(), **given)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dictionary_of_modules_has_names(tmp_path: Path) -> None:
+    named = nn.ModuleDict({"a": nn.Linear(2, 2)})
+    check_kinds(averaged=named, extras=named, probe=None, loss=None)
+
+
+def test_a_number_without_a_name_is_not_logged(tmp_path: Path) -> None:
+    recorder = ak.Recorder(tmp_path / "run")
+    with pytest.raises(RecorderMisuse, match=r"log takes numbers by name.*loss=loss.*found float"):
+        recorder.log(0.5)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -17,12 +17,15 @@ from studies import Run
 from torch.utils.data import DataLoader, TensorDataset
 
 import auditkit as ak
+from auditkit.diagnose.run_difference import compare_runs
 from auditkit.errors import UncapturedState
 from auditkit.evidence.reader import RecordingEvidence
 from auditkit.formats.data_position import epoch_of, position_digests
+from auditkit.recorder.closing import close_recording
 from auditkit.records.recording import RankRecord
 from auditkit.replay.recording_replay import OTHER_RECORD
 from auditkit.signing.keys import generate_key
+from auditkit.signing.trust import SigningKey
 
 
 @pytest.fixture(scope="module")
@@ -242,3 +245,24 @@ def test_parts_differ_by_themselves(numbers: tuple[int, ...], differs: set[str])
 )
 def test_the_epoch_of_any_bytes(text: bytes, epoch: int | None) -> None:
     assert epoch_of(text) == epoch
+
+
+def killed(loop: Unseeded) -> str:
+    """Run a loop whose process dies at its end; closed afterwards."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("auditkit.recorder.recording.RecordingBackend._finish", lambda *_: None)
+        patch.setattr(ak.Recorder, "checkpoint", lambda *_: None)
+        loop()
+    assert close_recording(loop.out, SigningKey(generate_key(), "", "")).ranks[0].final == {}
+    return str(loop.out)
+
+
+@pytest.mark.parametrize(("late", "named"), [(False, set()), (True, {"rng/python"})])
+def test_of_a_killed_process_the_rows_say_what_nobody_drew_from(
+    tmp_path: Path, late: bool, named: set[str]
+) -> None:
+    loop = Unseeded(tmp_path / "one", late=late)
+    paths = [killed(loop), killed(replace(loop, out=tmp_path / "two"))]
+    assert replay_in_process(read(loop.out), loop).equal
+    texts = {f"rank 0: {name}: start" for name in named}
+    assert {one.name for one in compare_runs(*paths).fields} == texts

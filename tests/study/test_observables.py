@@ -24,6 +24,7 @@ from studies import (
     tiny_session,
 )
 
+import auditkit as ak
 from auditkit.cli.estimand_tables import print_estimates
 from auditkit.errors import PlanError, ProbeDisturbance, ProgramError, ProgramFailed
 from auditkit.evidence.reader import RunEvidence
@@ -262,6 +263,12 @@ def test_other_declarations_than_the_programs_fail_replay(
     assert failures(report) == {8}
     places = [f.where for f in result_of(report, 8).findings if "probes and measures" in f.message]
     assert places == [f"seed {seed}, trunk" for seed in range(3)]
+
+
+def test_a_number_just_beyond_its_range_is_told_in_full() -> None:
+    measure = ak.Measure(lambda _: sum([0.1] * 3), low=0, high=0.3)
+    with pytest.raises(ProgramError, match=r"is 0\.30000000000000004, .*0 to 0\.3.*room for round"):
+        measure.value("share", None)
 
 
 def test_probe_and_probes_are_not_given_together(single: Run) -> None:

@@ -130,12 +130,12 @@ def test_further_times_cost_time_and_disk_and_no_power(monkeypatch: pytest.Monke
     further = PLAN.changed(probe_at=[7, 8, 12])
     without, within = (tried(plan).cost.branch_seconds for plan in (PLAN, further))
     assert (without, within) == (2 + 3, 2 + 6)  # a fork, and an evaluation at every time
-    whole = replace(PREFLIGHT.cost, outcome_bytes=None)
+    whole = replace(PREFLIGHT, cost=replace(PREFLIGHT.cost, outcome_bytes=None))
     plain, more = (estimate_cost(whole, plan, 1) for plan in (PLAN, further))
     table = 4 * PREFLIGHT.cost.n_probe * PREFLIGHT.cost.n_classes
     assert more.seed_bytes - plain.seed_bytes == len(PLAN.branch_names) * 2 * 3 * table
     assert design_of(further) == design_of(PLAN)
-    kept = [estimate_cost(PREFLIGHT.cost, plan, 1).seed_bytes for plan in (PLAN, further)]
+    kept = [estimate_cost(PREFLIGHT, plan, 1).seed_bytes for plan in (PLAN, further)]
     assert kept[1] - kept[0] - more.evidence_bytes + plain.evidence_bytes == (
         len(PLAN.branch_names) * 3 * (PREFLIGHT.cost.outcome_bytes or 0)
     )
@@ -392,6 +392,15 @@ def test_where_training_contracts_it_is_said() -> None:
     assert "after 5 steps of 8" in text
     assert text.endswith("it shrinks (half of the trial: 0.9): training contracts")
     assert "training contracts" not in _floor(PREFLIGHT, PLAN)
+
+
+def test_a_script_is_started_for_every_branch() -> None:
+    script, starts = replace(PREFLIGHT, opened=None), PREFLIGHT.cost.start_seconds
+    more = [
+        estimate_cost(script, PLAN, n).seconds - estimate_cost(PREFLIGHT, PLAN, n).seconds
+        for n in (1, 2)
+    ]
+    assert more[1] - more[0] == pytest.approx((len(PLAN.branch_names) - 1) * starts)
 
 
 def test_a_run_and_its_dry_run_estimate_the_same_time(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cli_shell import CompletedCommand, Shell
+from record_examples import PREFLIGHT, TRUNK
 from studies import PROGRAMS
 
 from auditkit.errors import AuditError, PlanError, ProgramError, ProgramFailed
 from auditkit.files import store
+from auditkit.files.run_folder import RunFolder
 from auditkit.formats import canonical
 from auditkit.formats.run_files import trace_from_tensors
 from auditkit.formats.statements import study_from_statement
 from auditkit.records.job import Job, ProgramSource
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.plan import StudyPlan
+from auditkit.records.results import TrunkResult
+from auditkit.records.rng import StreamContract
 from auditkit.signing.envelopes import open_envelope
-from auditkit.study.request import script_source
+from auditkit.study.request import StudyRequest, script_source
 from auditkit.study.script_workers import ScriptWorkers
+from auditkit.study.seed_runs import run_seeds
 
 SCRIPT = str(PROGRAMS / "script_study.py")
 COMMAND = (sys.executable, SCRIPT, "{seed}", "2")
@@ -170,3 +176,35 @@ def test_several_seeds_need_a_place_in_the_command(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="the command is the same for all"):
         script_source(("python", "train.py"), plan, tmp_path)
     assert script_source(COMMAND, plan, tmp_path).target.endswith("'{seed}' 2")
+
+
+@pytest.mark.parametrize(
+    ("first", "refused"), [("a", "rng/numpy begins elsewhere"), ("c", None)], ids=["never", "late"]
+)
+def test_streams_that_a_script_leaves_to_chance_are_refused_after_the_first_trunk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str, refused: str | None
+) -> None:
+    streams = tuple(StreamContract(f"rng/{n}", None, "a", "a", "a") for n in ("numpy", "python"))
+    initial = {"rng/numpy": first, "rng/python": "a"}
+    trunk = replace(TRUNK, rng=replace(TRUNK.rng, streams=streams), initial=initial)
+    built = replace(PREFLIGHT.built, initial={"rng/numpy": "b", "rng/python": "a"})
+    jobs: list[str] = []
+
+    def run(_: ScriptWorkers, job: Job, *__: object) -> TrunkResult:
+        jobs.append(job.kind)
+        if job.kind != "trunk":
+            raise ProgramFailed("it goes on")
+        return trunk
+
+    monkeypatch.setattr(ScriptWorkers, "run", run)
+    monkeypatch.setattr("auditkit.files.run_parts.SeedParts.keep_trunk", lambda *_: None)
+    request = StudyRequest(
+        script_source(COMMAND, PLAN, tmp_path),
+        PLAN,
+        tmp_path / "out",
+        command=COMMAND,
+        preflight=replace(PREFLIGHT, built=built),
+    )
+    with pytest.raises(AuditError, match=refused or "it goes on"):
+        run_seeds(request, RunFolder(request.out), lambda _: None, None)
+    assert jobs == (["trunk"] if refused else ["trunk", "branches"])

@@ -183,10 +183,11 @@ def _probed(program: Program) -> list[nn.Module]:
 
 def _probabilities(probe: Probe, scores: Tensor) -> NDArray[np.float32]:
     n_rows = len(scores) if probe.labels is None else len(probe.labels)
+    as_many = "" if probe.labels is None else f", a row for each of its {n_rows} labels"
     if scores.ndim != 2 or len(scores) != n_rows or scores.shape[1] < 2:
         raise ProgramError(
             "the probe must give one row of class scores an example",
-            expected=f"({n_rows}, C) with C of at least 2",
+            expected=f"({n_rows}, C) with C of at least 2{as_many}",
             found=f"{tuple(scores.shape)}",
             hint="give Probe(predict=...) for models that return something else",
         )
