@@ -27,7 +27,7 @@ from studies import PROGRAMS, InProcessWorkers
 
 from auditkit.cli import main
 from auditkit.errors import AuditError
-from auditkit.processes.worker_pool import describe_error, rebuild_error
+from auditkit.processes.told_errors import describe_error, rebuild_error
 from auditkit.records.job import Job
 from auditkit.signing.envelopes import open_envelope
 

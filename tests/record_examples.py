@@ -679,6 +679,7 @@ EXAMPLES: tuple[Any, ...] = (
         position_recipe=2,
         references="/out/given",
         one_by_one=True,
+        shares_imports=True,
     ),
     COST,
     Description(None),

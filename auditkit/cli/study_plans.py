@@ -185,7 +185,9 @@ def program_plan(workers: Workers, source: ProgramSource, given: dict[str, Any])
     Raises:
         PlanError: When something is missing, or contradicts something else.
     """
-    described: Description = workers.run(Job("describe", source, None, 0, out="", step=0))
+    described: Description = workers.run(
+        Job("describe", source, None, 0, out="", step=0, shares_imports=True)
+    )
     base = values_of(described.plan) if described.plan is not None else {}
     if "fork_at" in given:
         base["further_forks"] = ()

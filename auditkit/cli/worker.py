@@ -10,7 +10,8 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, NoReturn
 
 import click
 
@@ -19,8 +20,11 @@ from auditkit.errors import AuditError
 from auditkit.formats import canonical
 from auditkit.formats.structure import from_dict, to_dict
 from auditkit.processes.forking import serve
-from auditkit.processes.worker_pool import describe_error
+from auditkit.processes.program_servers import LOADED, OUTDATED
+from auditkit.processes.told_errors import describe_error
 from auditkit.records.job import Job, Progress
+
+_RunJob = Callable[..., Any]
 
 #: Progress lines a second at most.
 _LINES_PER_SECOND = 10
@@ -33,10 +37,12 @@ def worker(control: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # who stops us need not wait for the imports
     run_job = _prepare()
     line = serve(socket.socket(fileno=control))
+    job = _read_job(line)
+    if job.kind == "load":
+        line, job, run_job = _load(line, job)
     # This is a process of one job now, and of branches that are forked from it.
     with line, line.makefile("rb") as told:
         answer = _Answers(line, file=2)  # what a program prints goes to a file of its job
-        job = from_dict(Job, canonical.loads(told.readline(), what="job"), what="job")
 
         def lent(wanted: int) -> int:
             answer("beside", wanted)
@@ -49,7 +55,37 @@ def worker(control: int) -> None:
         except AuditError as error:
             answer("error", describe_error(error))
             status = 1  # of a branch: there is no need for the next one
-    # Loader workers or libraries may hold threads that would keep this process alive.
+    _end(status)
+
+
+def _read_job(line: socket.socket) -> Job:
+    with line.makefile("rb") as told:  # nothing is told after it before it is answered
+        return from_dict(Job, canonical.loads(told.readline(), what="job"), what="job")
+
+
+def _load(line: socket.socket, job: Job) -> tuple[socket.socket, Job, _RunJob]:
+    """Import a program; this returns in the processes that are forked for its jobs."""
+    from auditkit.study.worker.jobs import run_loaded  # noqa: PLC0415 # imported already
+    from auditkit.study.worker.loaded_program import load_program  # noqa: PLC0415
+
+    try:
+        program = load_program(job)
+        program.share()
+    except AuditError:
+        _end(1)  # a job that finds it by itself tells it
+    gc.collect()
+    gc.freeze()
+    line.sendall(canonical.dumps({LOADED: True}) + b"\n")
+    line = serve(line)
+    job = _read_job(line)
+    if not program.begin_job():
+        line.sendall(canonical.dumps({OUTDATED: True}) + b"\n")
+        _end(0)
+    return line, job, partial(run_loaded, program)
+
+
+def _end(status: int) -> NoReturn:
+    """End this process, which loader workers or libraries may hold threads of."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
@@ -76,7 +112,7 @@ class _Answers:
             fcntl.lockf(self.turn, fcntl.LOCK_UN)
 
 
-def _prepare() -> Callable[..., Any]:
+def _prepare() -> _RunJob:
     """Import what every job needs, once for all of them."""
     import torch  # noqa: PLC0415 # lazy for start-up time; before any parallel work
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from auditkit.errors import AuditError, ConnectionLost, ProgramFailed
 from auditkit.formats import canonical
 from auditkit.formats.quote import clipped
-from auditkit.processes.worker_pool import rebuild_error
+from auditkit.processes.told_errors import rebuild_error
 
 #: Engines that could not be let go of, and whose threads do not outlive the interpreter's end.
 ABANDONED: list[str] = []

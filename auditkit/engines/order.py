@@ -65,7 +65,7 @@ class Answer:
         attempt: Its folder in that of the task.
         n_messages: How many messages lie there.
         result: The result of a job that leaves no files.
-        error: What went wrong, as :func:`auditkit.processes.worker_pool.describe_error` gives it.
+        error: What went wrong, as :func:`auditkit.processes.told_errors.describe_error` gives it.
     """
 
     attempt: str = ""

@@ -21,7 +21,8 @@ from auditkit.engines.order import Answer, Order
 from auditkit.errors import AuditError, ProgramFailed, StoreError
 from auditkit.formats import canonical
 from auditkit.formats.structure import to_dict
-from auditkit.processes.worker_pool import Workers, describe_error
+from auditkit.processes.told_errors import describe_error
+from auditkit.processes.worker_pool import Workers
 from auditkit.records.environment import Environment
 from auditkit.records.job import Job, Progress
 from auditkit.records.results import BranchesResult

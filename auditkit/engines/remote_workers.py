@@ -25,12 +25,12 @@ from auditkit.files import store
 from auditkit.files.places import FolderPlace
 from auditkit.formats import canonical
 from auditkit.formats.structure import from_dict
+from auditkit.processes.told_errors import rebuild_error
 from auditkit.processes.worker_pool import (
     RESULTS,
     Keep,
     Report,
     Workers,
-    rebuild_error,
     run_apart,
 )
 from auditkit.records.environment import Environment

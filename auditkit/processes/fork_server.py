@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO
 
 from auditkit.errors import ProgramFailed
-from auditkit.processes.forking import BECOME, FORK
+from auditkit.processes.forking import FORK
 from auditkit.processes.subprocesses import kill_session, kill_with_variable, log_tail
 
 #: Whether a process that has imported torch can be forked: elsewhere system libraries forbid it.
@@ -60,18 +60,17 @@ class ForkServer:
         # What does a job without being forked may leave processes behind when it dies.
         threading.Thread(target=_end_session, args=(self._process,), daemon=True).start()
 
-    def submit(self, line: socket.socket, log: IO[bytes], *, fork: bool) -> None:
+    def submit(self, line: socket.socket, log: IO[bytes], message: bytes = FORK) -> None:
         """Have a job done.
 
         Args:
             line: Where it is told and answered.
             log: For what its process prints.
-            fork: Whether in a process that is forked, or in the prepared one, which then ends.
+            message: In which process, see :data:`auditkit.processes.forking.FORK`.
 
         Raises:
             ProgramFailed: When the prepared process is not there any more.
         """
-        message = FORK if fork else BECOME
         try:
             socket.send_fds(self._control, [message], [line.fileno(), log.fileno()])
         except OSError as error:

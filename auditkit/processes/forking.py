@@ -2,7 +2,9 @@
 
 So that only one process pays for the imports, and that every job's process has the same history:
 of the imports, of nothing else. It runs none of the user's code, draws from no random stream and
-has no thread of its own. The other side is :mod:`auditkit.processes.fork_server`.
+has no thread of its own. The other side is :mod:`auditkit.processes.fork_server`. One of its
+processes may become such a process itself, which has imported a user's program, too, for the jobs
+that may share that (:mod:`auditkit.processes.program_servers`).
 
 A job comes as one message with two file descriptors: the line on which the job is told and
 answered, and the file for what its process prints. When that process has ended, whatever it left
@@ -20,14 +22,20 @@ import signal
 import socket
 import sys
 import threading
+import time
+from dataclasses import dataclass
 from typing import NoReturn
 
 from auditkit.formats import canonical
 
-#: Messages: fork a process for the job, or do it in this one, which ends with it.
-FORK, BECOME = b"F", b"B"
+#: Messages: fork a process for the job, or one for a program, which forks others from itself; or do
+#: the job in this process, which ends with it.
+FORK, FORK_PROGRAM, BECOME = b"F", b"P", b"B"
 
 _CHUNK = 4096
+
+#: For what was killed to be gone.
+_SECONDS_TO_END = 1.0
 
 
 def serve(control: socket.socket) -> socket.socket:
@@ -45,10 +53,10 @@ def serve(control: socket.socket) -> socket.socket:
             if descriptor in jobs.lines:
                 jobs.kill(descriptor)
             elif descriptor == control.fileno():
-                alone, line, log = _receive(control, jobs)
-                if alone or jobs.fork(line, log):
+                message, line, log = _receive(control, jobs)
+                if message == BECOME or jobs.fork(line, log, message):
                     jobs.close()
-                    return _begin_job(line, log, alone=alone)
+                    return _begin_job(line, log, alone=message == BECOME)
         jobs.reap()
 
 
@@ -60,13 +68,17 @@ class _Jobs:
         self._ended, self._waker = socket.socketpair()
         for end in (self._ended, self._waker):
             end.setblocking(False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)  # ignored signals wake nobody
-        signal.signal(signal.SIGTERM, self.stop)
-        signal.set_wakeup_fd(self._waker.fileno())
+        self._before = {
+            signal.SIGCHLD: signal.signal(
+                signal.SIGCHLD, lambda *_: None
+            ),  # ignored, it wakes none
+            signal.SIGTERM: signal.signal(signal.SIGTERM, self.stop),
+        }
+        self._woken = signal.set_wakeup_fd(self._waker.fileno())
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
         self._poll.register(self._ended, select.POLLIN)
-        self.lines: dict[int, tuple[socket.socket, int]] = {}
+        self.lines: dict[int, _Forked] = {}
 
     def poll(self) -> list[tuple[int, int]]:
         """Wait until something happened."""
@@ -75,7 +87,7 @@ class _Jobs:
             self._ended.recv(_CHUNK)
         return events
 
-    def fork(self, line: socket.socket, log: int) -> bool:
+    def fork(self, line: socket.socket, log: int, message: bytes) -> bool:
         """Fork; whether this is the new process."""
         pid = os.fork()
         if pid == 0:
@@ -84,52 +96,77 @@ class _Jobs:
         with contextlib.suppress(OSError):
             os.setpgid(pid, pid)  # whichever of both comes first
         os.close(log)
-        self.lines[line.fileno()] = line, pid
+        self.lines[line.fileno()] = _Forked(line, pid, message == FORK_PROGRAM)
         self._poll.register(line, 0)  # only for its hang-up
         return False
 
     def kill(self, descriptor: int) -> None:
         """Kill the process of a line that nobody listens to any more."""
         self._poll.unregister(descriptor)
-        _kill_group(self.lines[descriptor][1])
+        self.lines[descriptor].kill()
 
     def stop(self, *_: object) -> NoReturn:
         """Kill every process, and end this one."""
-        for line_and_pid in self.lines.values():
-            _kill_group(line_and_pid[1])
+        for forked in self.lines.values():
+            forked.kill()
+        until = (
+            time.monotonic() + _SECONDS_TO_END
+        )  # what they took counts where they are waited for
+        while self.lines and time.monotonic() < until:
+            self.reap()
+            time.sleep(0.001)
         os._exit(0)
 
     def reap(self) -> None:
         """Say how the processes that have ended did."""
-        for descriptor, (line, pid) in list(self.lines.items()):
-            done, status = os.waitpid(pid, os.WNOHANG)
+        for descriptor, forked in list(self.lines.items()):
+            done, status = os.waitpid(forked.pid, os.WNOHANG)
             if not done:
                 continue
-            _kill_group(pid)
+            _signal_group(forked.pid, signal.SIGKILL)
             with contextlib.suppress(KeyError):
                 self._poll.unregister(descriptor)
             ending = {"exit": os.waitstatus_to_exitcode(status)}
-            with contextlib.suppress(OSError), line:
+            with contextlib.suppress(OSError), forked.line as line:
                 # On a line of its own, also where the process died in the middle of one.
                 line.sendall(b"\n" + canonical.dumps(ending) + b"\n")
             del self.lines[descriptor]
 
     def close(self) -> None:
         """In a job's process: let go of everything that is the prepared process's."""
-        signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
-        lines = (line for line, _ in self.lines.values())
+        signal.set_wakeup_fd(self._woken)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # the program's, where it has been imported
+        lines = (forked.line for forked in self.lines.values())
         for end in (self._control, self._ended, self._waker, *lines):
             end.close()
 
 
-def _receive(control: socket.socket, jobs: _Jobs) -> tuple[bool, socket.socket, int]:
+@dataclass(frozen=True)
+class _Forked:
+    """A process that was forked.
+
+    Attributes:
+        line: Where its exit status is told.
+        pid: Its number, and that of its group.
+        is_program: Whether it forks others, which have groups of their own.
+    """
+
+    line: socket.socket
+    pid: int
+    is_program: bool
+
+    def kill(self) -> None:
+        """Kill its group; of a program's, have it kill its own."""
+        _signal_group(self.pid, signal.SIGTERM if self.is_program else signal.SIGKILL)
+
+
+def _receive(control: socket.socket, jobs: _Jobs) -> tuple[bytes, socket.socket, int]:
     message, descriptors, _, _ = socket.recv_fds(control, 1, 2)
     if not message:  # nobody is there to listen
         jobs.stop()
     line, log = descriptors
-    return message == BECOME, socket.socket(fileno=line), log
+    return message, socket.socket(fileno=line), log
 
 
 def _begin_job(line: socket.socket, log: int, *, alone: bool) -> socket.socket:
@@ -156,6 +193,6 @@ def _exit_with(line: socket.socket) -> None:
     os._exit(1)
 
 
-def _kill_group(pid: int) -> None:
+def _signal_group(pid: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
+        os.killpg(pid, number)

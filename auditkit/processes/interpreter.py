@@ -36,6 +36,9 @@ worker([pipe])
 #: Variables of this interpreter and of auditkit, which nobody lets through.
 _OWN_PREFIXES = ("PYTHON", "AUDITKIT")
 
+#: Whether there is a GPU is asked in a way after which forks can use it, too.
+NVML_CHECK = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+
 _COMPILED = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
 
 
@@ -50,7 +53,7 @@ ISOLATED_ARGUMENTS = ("-s", *WORKER_ARGUMENTS)
 
 def is_set_by_auditkit(name: str) -> bool:
     """Whether a variable is the interpreter's, or one that every replay sets in its own way."""
-    fixed = (*CHILD_VARIABLES, *THREAD_VARIABLES, *_COMPILED)
+    fixed = (*CHILD_VARIABLES, *THREAD_VARIABLES, *NVML_CHECK, *_COMPILED)
     return name in fixed or name.startswith(_OWN_PREFIXES)
 
 
@@ -69,6 +72,7 @@ def isolated_environment(
     return {
         **{name: value for name, value in variables.items() if name in allowed},
         "PYTHONNOUSERSITE": "1",
+        **NVML_CHECK,
         "PYTHONDONTWRITEBYTECODE": "1",  # code/ must hold the recorded files and nothing else
         **{name: str(made / folder) for name, folder in _COMPILED.items()},
     }

@@ -17,7 +17,7 @@ from auditkit.processes.commands import CommandResult
 from auditkit.processes.protocol import Connection
 from auditkit.processes.server import Handler
 from auditkit.processes.subprocesses import describe_exit
-from auditkit.processes.worker_pool import rebuild_error
+from auditkit.processes.told_errors import rebuild_error
 from auditkit.records.environment import Environment
 from auditkit.records.evidence import Trace
 from auditkit.records.manifest import CodeFile

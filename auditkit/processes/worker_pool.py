@@ -18,19 +18,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from auditkit import errors
-from auditkit.errors import AuditError, JsonError, ProgramFailed, StoreError
+from auditkit.errors import JsonError, ProgramFailed, StoreError
 from auditkit.formats import canonical
 from auditkit.formats.structure import from_dict, to_dict
 from auditkit.processes.fork_server import CAN_FORK, ForkServer
+from auditkit.processes.forking import BECOME, FORK, FORK_PROGRAM
 from auditkit.processes.interpreter import (
     ISOLATED_ARGUMENTS,
+    NVML_CHECK,
     WORKER_ARGUMENTS,
     isolated_environment,
 )
 from auditkit.processes.job_endings import Ending
+from auditkit.processes.program_servers import OUTDATED, Gone, ProgramServer, ProgramServers
 from auditkit.processes.side_by_side import SeveralProgress, Slots, side_by_side
 from auditkit.processes.subprocesses import describe_exit, environment, log_tail
+from auditkit.processes.told_errors import rebuild_error
 from auditkit.records.environment import Environment
 from auditkit.records.job import Description, Job, JobKind, ModuleTrace, Progress
 from auditkit.records.preflight import Preflight
@@ -80,6 +83,7 @@ class Workers:
         self.slots = slots or Slots()
         #: By threads; of jobs that are not forked, by their lines.
         self._servers: dict[object, ForkServer] = {}
+        self._programs = ProgramServers()
         self._running: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._stopped = False
@@ -99,6 +103,7 @@ class Workers:
                     line.shutdown(socket.SHUT_RDWR)  # wakes who reads, and has the worker killed
             servers = list(self._servers.values())
             self._servers.clear()
+        self._programs.stop()  # first: each ends its own, of which the prepared one knows nothing
         for server in servers:
             server.stop()
 
@@ -151,16 +156,25 @@ class Workers:
 
     def _answers(self, job: Job, report: Report) -> Generator[Any]:
         """The results of a job, of as many of its parts as its process could be forked for."""
-        with contextlib.ExitStack() as stack:
+        program = self._program(job) if job.shares_imports and self._fork else None
+        if program is not None:
             try:
+                yield from self._answers_of(job, report, program)
+                return
+            except Gone:  # before anything was done
+                self._programs.retire(job)
+        yield from self._answers_of(job, report)
+
+    def _answers_of(
+        self, job: Job, report: Report, program: ProgramServer | None = None
+    ) -> Generator[Any]:
+        with contextlib.ExitStack() as stack:
+            with _starting():
                 log: IO[bytes] = stack.enter_context(tempfile.TemporaryFile())
                 line, theirs = socket.socketpair()
                 stack.enter_context(line)
                 with theirs:
-                    server = self._submit(job, line, theirs, log)
-            except OSError as error:
-                reason = error.strerror or str(error)
-                raise StoreError(f"cannot start a worker process: {reason}") from error
+                    server = self._submit(job, line, theirs, log, program)
             try:
                 ended = yield from _communicate(line, job, report, self.slots)
                 if self._stopped:
@@ -175,20 +189,37 @@ class Workers:
             finally:
                 self._end(line)
 
+    def _program(self, job: Job) -> ProgramServer | None:
+        def submit(theirs: socket.socket, log: IO[bytes]) -> None:
+            with self._lock:
+                self._server(job).submit(theirs, log, FORK_PROGRAM)
+
+        with _starting():
+            return self._programs.of(job, submit)
+
     def _submit(
-        self, job: Job, line: socket.socket, theirs: socket.socket, log: IO[bytes]
-    ) -> ForkServer:
-        threads = job.plan.threads if job.plan else 1
+        self,
+        job: Job,
+        line: socket.socket,
+        theirs: socket.socket,
+        log: IO[bytes],
+        program: ProgramServer | None,
+    ) -> ForkServer | ProgramServer:
         with self._lock:
-            if self._stopped:
-                raise ProgramFailed("stopped")
-            key = threads if self._fork else line
-            if key not in self._servers:
-                self._servers[key] = self._start(threads)
-            server = self._servers[key]
-            server.submit(theirs, log, fork=self._fork)
+            server = program or self._server(job, line)
+            server.submit(theirs, log, FORK if self._fork else BECOME)
             self._running.add(line)
         return server
+
+    def _server(self, job: Job, line: socket.socket | None = None) -> ForkServer:
+        """The prepared process for a job, or for that of a line alone; the lock is held."""
+        if self._stopped:
+            raise ProgramFailed("stopped")
+        threads = job.plan.threads if job.plan else 1
+        key = threads if self._fork else line
+        if key not in self._servers:
+            self._servers[key] = self._start(threads)
+        return self._servers[key]
 
     def _end(self, line: socket.socket) -> None:
         with self._lock:
@@ -205,6 +236,15 @@ class Workers:
         return ForkServer(ISOLATED_ARGUMENTS, isolated)
 
 
+@contextlib.contextmanager
+def _starting() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StoreError(f"cannot start a worker process: {reason}") from error
+
+
 class CanRun(Protocol):
     """What does jobs."""
 
@@ -219,7 +259,7 @@ def run_apart(
 
     So that it is seen where a program is another one in every process.
     """
-    alone = replace(job, kind="trunk", fork=None, order=None, branches=())
+    alone = replace(job, kind="trunk", fork=None, order=None, branches=(), shares_imports=False)
     yield (trunk := workers.run(alone, report))
     if job.branches:
         one_by_one = job.one_by_one or trunk.read_back
@@ -273,26 +313,7 @@ def child_environment(threads: int, variables: Mapping[str, str]) -> dict[str, s
         variables: What to set beside it.
     """
     # No bytecode: code/ must hold the recorded files and nothing else.
-    return environment({"PYTHONDONTWRITEBYTECODE": "1", **variables}, threads)
-
-
-#: What an error says of itself beside its message, for people.
-_TEXTS = ("expected", "found", "where", "component", "hint")
-
-
-def describe_error(error: AuditError) -> dict[str, Any]:
-    """An error as a worker reports it."""
-    return {
-        "kind": type(error).__name__,
-        "message": error.message,
-        "expected": None if error.expected is None else str(error.expected),
-        "found": None if error.found is None else str(error.found),
-        "where": error.where,
-        "step": error.step,
-        "component": error.component,
-        "hint": error.hint,
-        "lacking": list(error.lacking),
-    }
+    return environment({"PYTHONDONTWRITEBYTECODE": "1", **NVML_CHECK, **variables}, threads)
 
 
 def _communicate(
@@ -330,6 +351,8 @@ def _communicate(
                         _tell(line, b"")
                 elif "error" in answer:
                     raise rebuild_error(answer["error"])
+                elif OUTDATED in answer:
+                    raise Gone
                 elif isinstance(answer.get("exit"), int):
                     ended.status = answer["exit"]
                     return ended
@@ -362,21 +385,3 @@ def _answers_on(line: socket.socket) -> Iterator[dict[str, Any]]:
             except JsonError:
                 answer = {}  # not ours: the program found the socket and wrote to it
             yield answer if isinstance(answer, dict) else {}
-
-
-def rebuild_error(described: Mapping[str, Any]) -> AuditError:
-    """Inverse of :func:`describe_error`; an error of a kind unknown here is an AuditError.
-
-    Whatever else it is given becomes an error, too: the program can have written it.
-    """
-    kind = getattr(errors, str(described.get("kind")), None)
-    if not (isinstance(kind, type) and issubclass(kind, AuditError)):
-        kind = AuditError
-    step, lacking = described.get("step"), described.get("lacking")
-    texts = {name: described.get(name) for name in _TEXTS}
-    return kind(
-        str(described.get("message", "an error that nothing is said of")),
-        **{name: None if text is None else str(text) for name, text in texts.items()},
-        step=step if isinstance(step, int) else None,
-        lacking=tuple(map(str, lacking)) if isinstance(lacking, list) else (),
-    )

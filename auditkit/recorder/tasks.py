@@ -8,7 +8,7 @@ from auditkit.errors import AuditError, ConnectionLost
 from auditkit.formats.structure import from_dict
 from auditkit.observe.machine.distributed import rank_and_size
 from auditkit.processes.protocol import Connection, connect
-from auditkit.processes.worker_pool import describe_error
+from auditkit.processes.told_errors import describe_error
 from auditkit.program.program import program_failure
 from auditkit.records.job import Job
 from auditkit.records.task import RowsTask

@@ -22,6 +22,7 @@ JobKind = Literal[
     "seed",
     "modules",
     "environment",
+    "load",
 ]
 
 
@@ -49,8 +50,9 @@ class Job:
             it for a few steps and ask it for all that a study needs), ``register`` (build the
             program and digest its code and data), ``trunk`` (steps 1..T of one seed from its
             start), ``branches`` (branches of one seed from its fork), ``seed`` (both, one after
-            the other), ``modules`` (re-run one branch and digest every module at one step) or
-            ``environment`` (say what it runs on; nothing of the program is loaded).
+            the other), ``modules`` (re-run one branch and digest every module at one step),
+            ``environment`` (say what it runs on; nothing of the program is loaded) or ``load``
+            (import the program, and have further jobs of it done in forks).
         program: The factory.
         plan: The study plan; None for ``describe``, which reads the program's own.
         seed: The study seed.
@@ -75,6 +77,9 @@ class Job:
         position_recipe: How what is kept of a probe by position is computed, where branches of
             an earlier build stand beside it; None for the current way.
         one_by_one: Whether a branch begins only when the one before it has ended.
+        shares_imports: Whether its process may be forked from one that has imported the program
+            for other jobs, too: not where two processes are compared, to see what an import
+            leaves to chance.
     """
 
     kind: JobKind
@@ -96,6 +101,7 @@ class Job:
     references: str | None = None
     position_recipe: int | None = None
     one_by_one: bool = False
+    shares_imports: bool = False
 
     def version_of(self, branch: str) -> int | None:
         """Version of a branch's perturbation, or None for the current one."""

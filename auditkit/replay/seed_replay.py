@@ -207,7 +207,7 @@ class SeedReplay:
 
         Of the study's first seed they come from processes that share nothing, to compare them.
         """
-        job = replace(self._job, out=str(self._folder("first")))
+        job = replace(self._job, out=str(self._folder("first")), shares_imports=True)
         if job.seed == self._run.manifest.plan.seeds[0]:
             yield from run_apart(self._workers, job, self._report)
         else:

@@ -54,7 +54,13 @@ def try_program(
     elif nudge:
         scales = (int(plan.placebo_scale),)
     tried = plan.changed(placebo_scale=1) if plan.placebo_scale == AUTO else plan
-    job = Job("preflight", program, tried, seed, out="", step=steps, nudges=scales)
+    job = Job(
+        *("preflight", program, tried, seed),
+        out="",
+        step=steps,
+        nudges=scales,
+        shares_imports=True,
+    )
     found: Preflight = workers.run(job, report)
     if found.opened is not None:  # of a script nobody looks, and it begins to train by itself
         again: BuiltProgram = workers.run(Job("build", program, tried, seed, out=""))

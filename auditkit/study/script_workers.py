@@ -19,7 +19,8 @@ from auditkit.processes.commands import CommandResult, Commands
 from auditkit.processes.protocol import Connection
 from auditkit.processes.side_by_side import SeveralProgress
 from auditkit.processes.subprocesses import describe_exit
-from auditkit.processes.worker_pool import RESULTS, Keep, Report, rebuild_error, run_apart
+from auditkit.processes.told_errors import rebuild_error
+from auditkit.processes.worker_pool import RESULTS, Keep, Report, run_apart
 from auditkit.records.job import Job, Progress
 from auditkit.records.results import BranchesResult, BuiltProgram, TrunkResult
 

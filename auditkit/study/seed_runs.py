@@ -120,7 +120,10 @@ def _run_forks(
         for each, job in zip(folders, jobs, strict=True):
             store.make_folder(Path(job.out))
             each.parts(seed).discard()
-        job = replace(jobs[0], kind="trunk", plan=plan, fork=None, order=None)
+        first = seed == request.seeds[0]  # its branches come from another import
+        job = replace(
+            jobs[0], kind="trunk", plan=plan, fork=None, order=None, shares_imports=not first
+        )
         result = workers.run(job, report)
         for each, part in zip(folders, (result, *result.further), strict=True):
             each.parts(seed).keep_trunk(replace(part, further=(), read_back=result.read_back))
@@ -202,6 +205,7 @@ def _seed_job(request: StudyRequest, folder: RunFolder, seed: int) -> Job:
         fork=str(out / f"fork.safetensors{store.PARTIAL}"),
         order=str(out / f"order.safetensors{store.PARTIAL}"),
         position_recipe=request.position_recipe,
+        shares_imports=True,
     )
 
 

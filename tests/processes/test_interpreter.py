@@ -11,7 +11,7 @@ from auditkit.records.environment import REPLAY_VARIABLES, SYSTEM_VARIABLES, pro
 
 #: What auditkit sets in every replay, besides the variables of the protocol.
 SET = {
-    *("PYTHONNOUSERSITE", "PYTHONDONTWRITEBYTECODE"),
+    *("PYTHONNOUSERSITE", "PYTHONDONTWRITEBYTECODE", "PYTORCH_NVML_BASED_CUDA_CHECK"),
     *("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"),
 }
 

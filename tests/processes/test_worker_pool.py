@@ -27,10 +27,10 @@ from auditkit.errors import AuditError, OrderDrift, ProgramFailed, StoreError
 from auditkit.formats.structure import to_dict
 from auditkit.processes import worker_pool
 from auditkit.processes.side_by_side import Slots
+from auditkit.processes.told_errors import describe_error, rebuild_error
 from auditkit.processes.worker_pool import (
     Workers,
     child_environment,
-    describe_error,
     run_apart,
     run_branches,
 )
@@ -286,7 +286,7 @@ def test_every_error_of_the_tree_comes_back_as_itself(kind: type[AuditError]) ->
         hint="do so",
         lacking=("--arg data=PATH",),
     )
-    rebuilt = worker_pool.rebuild_error(describe_error(error))
+    rebuilt = rebuild_error(describe_error(error))
     assert type(rebuilt) is kind
     assert (str(rebuilt), rebuilt.exit_code) == (str(error), kind.exit_code)
     assert rebuilt.lacking == ("--arg data=PATH",)
@@ -304,7 +304,7 @@ def test_an_error_of_a_kind_that_only_the_worker_knows_is_still_one_of_the_tree(
     class PlugInError(AuditError):
         """An error of somebody's perturbation."""
 
-    assert type(worker_pool.rebuild_error(describe_error(PlugInError("odd")))) is AuditError
+    assert type(rebuild_error(describe_error(PlugInError("odd")))) is AuditError
 
 
 # Workers that die
@@ -495,6 +495,6 @@ def test_a_program_that_asks_a_question_or_forks_loader_workers_does_not_hang() 
 def test_what_is_no_description_of_an_error_becomes_one_all_the_same(
     described: dict[str, Any],
 ) -> None:
-    rebuilt = worker_pool.rebuild_error(described)
+    rebuilt = rebuild_error(described)
     assert isinstance(rebuilt, AuditError)
     assert str(rebuilt)

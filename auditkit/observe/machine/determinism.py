@@ -6,7 +6,7 @@ Sources: PyTorch's notes on reproducibility
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from operator import attrgetter
@@ -72,6 +72,15 @@ def unchanged_settings() -> Iterator[None]:
     """
     before = settings()
     yield
+    require_settings(before)
+
+
+def require_settings(before: Mapping[str, str]) -> None:
+    """Refuse other settings than these.
+
+    Raises:
+        CaptureError: Naming the setting.
+    """
     for name, value in settings().items():
         if before.get(name) != value and name not in _FREE_SETTINGS:
             raise CaptureError(

@@ -64,13 +64,13 @@ class OpenNotes:
 
     Attributes:
         wanted: How many blocks take notes of names now.
-        opened: Their absolute paths; the values mean nothing.
+        opened: Their absolute paths, with what the system said of each before.
         made: What the process itself made or emptied before it read it.
         is_training: Whether what is read now may have been written while training.
     """
 
     wanted: int = 0
-    opened: dict[str, None] = field(default_factory=dict)
+    opened: dict[str, tuple[int, ...]] = field(default_factory=dict)
     made: set[str] = field(default_factory=set)
     is_training: bool = False
     _since: int = field(default_factory=time.time_ns)
@@ -93,8 +93,8 @@ class OpenNotes:
         if self.wanted and path not in self.opened and path not in self.made:
             if flags & _MAKES:
                 self.made.add(path)
-            elif _is_read(flags) and stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
-                self.opened[path] = None
+            elif _is_read(flags) and (version := _version(path)):
+                self.opened[path] = version
         if self.is_training and _is_read(flags):
             self._look_back(path)
 
@@ -108,6 +108,14 @@ class OpenNotes:
         """Note files that are held for reading and writing at once, whoever opened them."""
         if holds_what_it_writes(self._since - _COARSE):
             self._read_back[0] = 1
+
+    def renewed(self) -> OpenNotes:
+        """The same files, for a job that begins now; nothing has been read back."""
+        return OpenNotes(opened=dict(self.opened), made=set(self.made))
+
+    def are_current(self) -> bool:
+        """Whether every file is the one that was opened."""
+        return all(_version(path) == version for path, version in self.opened.items())
 
     def _look_back(self, path: str) -> None:
         if not self.read_back and not path.startswith(_NO_FILES):
@@ -194,6 +202,22 @@ class ImportWatch:
             script = next(filter(os.path.isfile, paths), None)
             if script is not None:
                 self.execute(script)
+
+    def is_current(self) -> bool:
+        """Whether what was executed and opened lies on disk as it did then."""
+        return self.opens.are_current() and all(
+            os.path.isfile(path) and hashlib.sha256(read_bytes(path)).hexdigest() == sha256  # noqa: PTH113
+            for path, sha256 in self._all_executed()
+            if sha256
+        )
+
+    def begin_job(self) -> None:
+        """Of a fork that does a job of its own: note for nobody else what happens from now on."""
+        self.executed.update(dict.fromkeys(self._all_executed()))
+        self._pid = os.getpid()
+        self._told.close()
+        self._told = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+        self.opens = self.opens.renewed()
 
     def close(self) -> None:
         """Take no more notes."""
@@ -326,6 +350,17 @@ def _loaded_from() -> str | None:
     loading = {} if frame.f_back is None else frame.f_back.f_locals
     path = getattr(loading.get("self"), "path", None)
     return path if isinstance(path, str) else None
+
+
+def _version(path: str) -> tuple[int, ...]:
+    """What is another where a regular file has been written to or replaced; empty of all others."""
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return ()
+    if not stat.S_ISREG(status.st_mode):
+        return ()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _is_read(flags: int) -> bool:

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -40,7 +41,7 @@ class Unforkable:
         files: Open files, pipes and sockets, by descriptor and name.
         shared: Writable shared memory.
         children: Process identifiers.
-        devices: Accelerators that were initialised.
+        devices: Accelerators that were initialised, or that a fork could not initialise.
     """
 
     threads: int
@@ -63,7 +64,7 @@ class Unforkable:
             devices=frozenset(
                 name
                 for name, device in (("cuda", torch.cuda), ("xpu", torch.xpu))
-                if device.is_initialized()
+                if device.is_initialized() or _is_lost_in_forks(device)
             ),
         )
 
@@ -160,6 +161,19 @@ def _end_like(code: int) -> None:
             signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     os._exit(abs(code))
+
+
+def _is_lost_in_forks(device: Any) -> bool:
+    """Whether a fork cannot initialise it: already asking whether there is one may see to that.
+
+    torch tells it in the fork alone.
+    """
+    if not device._is_compiled():
+        return False
+    pid = os.fork()
+    if pid == 0:
+        os._exit(int(device._is_in_bad_fork()))
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != 0
 
 
 def _open_files() -> list[str]:

@@ -19,15 +19,15 @@ from auditkit.formats.ordering import Batch
 from auditkit.formats.redaction import expand_home
 from auditkit.formats.run_files import OrderFile
 from auditkit.observe.machine.code import import_notes, user_code
-from auditkit.observe.machine.determinism import deterministic, unchanged_settings
+from auditkit.observe.machine.determinism import deterministic, require_settings
 from auditkit.observe.machine.environment import environment, look_up_packages
-from auditkit.observe.machine.imports import note_held_files, note_read_backs, watched_imports
+from auditkit.observe.machine.imports import note_held_files, note_read_backs
 from auditkit.observe.machine.opened import opened_files
 from auditkit.observe.values.digests import commitments
 from auditkit.perturbations.own import adopted, require_declared
 from auditkit.perturbations.registry import perturbation_of
 from auditkit.program.arguments import lacking_options, own_files_note, where_data_lie
-from auditkit.program.program import LoadedFactory, load_factory
+from auditkit.program.program import LoadedFactory
 from auditkit.program.reference import References
 from auditkit.program.session import Session, hidden_values, open_session
 from auditkit.records.environment import Environment
@@ -58,6 +58,7 @@ from auditkit.study.worker.job_files import (
     plan_of,
     read_order,
 )
+from auditkit.study.worker.loaded_program import LoadedProgram, load_program
 from auditkit.study.worker.nudges import nudged_after, try_nudges
 from auditkit.study.worker.preflight import PreflightCallback, trial_steps
 from auditkit.study.worker.program_warnings import noted_warnings
@@ -98,37 +99,45 @@ def run_job(
     Raises:
         AuditError: Whatever went wrong.
     """
-    threads = job.plan.threads if job.plan else 1
     if job.kind == "environment":
-        with deterministic(threads):
+        with deterministic(job.plan.threads if job.plan else 1):
             return environment()
-    folder, target = Path(job.program.folder), job.program.target
-    with deterministic(threads), watched_imports(folder, target) as watch:
-        before = Unforkable.now()  # what the watch holds
-        branches = partial(_branches, before, (lambda _: 0) if job.one_by_one else lent)
-        kinds: dict[str, Callable[[Job, LoadedFactory, Report], Result]] = {
-            "describe": _describe,
-            "build": _build,
-            "preflight": _preflight,
-            "register": _register,
-            "trunk": _trunk,
-            "branches": branches,
-            "seed": partial(_seed, before, wait, branches),
-            "modules": _modules,
-        }
-        with unchanged_settings():
-            factory = load_factory(target, folder)
-            require_declared(job.plan)
-            result = kinds[job.kind](job, factory, report)
-        if isinstance(result, TrunkResult):
-            result = replace(result, read_back=watch.opens.read_back)
-        if job.judged and isinstance(result, (TrunkResult, BranchesResult)):
-            result = replace(result, imported=watch.files(), notes=())
-        elif job.code and isinstance(result, (TrunkResult, BranchesResult)):
-            opened = result.opened if isinstance(result, TrunkResult) else None
-            notes = (*result.notes, *import_notes(), *_own_files_note(job, factory, opened))
-            result = replace(result, notes=notes)
-        return result
+    with load_program(job) as program:
+        return run_loaded(program, job, report, wait, lent)
+
+
+def run_loaded(
+    program: LoadedProgram,
+    job: Job,
+    report: Report,
+    wait: Callable[[], object] = lambda: None,
+    lent: Callable[[int], int] = lambda _: 0,
+) -> Result:
+    """As :func:`run_job`, of a program that this process has imported."""
+    factory, before = program.factory, program.before or Unforkable.now()
+    branches = partial(_branches, before, (lambda _: 0) if job.one_by_one else lent)
+    kinds: dict[str, Callable[[Job, LoadedFactory, Report], Result]] = {
+        "describe": _describe,
+        "build": _build,
+        "preflight": _preflight,
+        "register": _register,
+        "trunk": _trunk,
+        "branches": branches,
+        "seed": partial(_seed, before, wait, branches),
+        "modules": _modules,
+    }
+    require_declared(job.plan)
+    result = kinds[job.kind](job, factory, report)
+    require_settings(program.settings)
+    if isinstance(result, TrunkResult):
+        result = replace(result, read_back=program.watch.opens.read_back)
+    if job.judged and isinstance(result, (TrunkResult, BranchesResult)):
+        result = replace(result, imported=program.watch.files(), notes=())
+    elif job.code and isinstance(result, (TrunkResult, BranchesResult)):
+        opened = result.opened if isinstance(result, TrunkResult) else None
+        notes = (*result.notes, *import_notes(), *_own_files_note(job, factory, opened))
+        result = replace(result, notes=notes)
+    return result
 
 
 def _trunk(job: Job, factory: LoadedFactory, report: Report) -> TrunkResult:

@@ -22,6 +22,7 @@ from auditkit.observe.machine.code import import_notes
 from auditkit.observe.machine.imports import (
     note_held_files,
     note_read_backs,
+    noted_opens,
     watched_imports,
 )
 
@@ -226,3 +227,55 @@ def test_a_database_that_is_opened_again_at_every_step_is_seen(tmp_path: Path, f
         assert not watch.opens.read_back
         step()
         assert watch.opens.read_back
+
+
+@pytest.mark.parametrize("change", ["nothing", "code", "no code", "data", "no data"])
+def test_what_was_executed_and_opened_is_compared_with_what_lies_there_now(
+    tmp_path: Path, change: str
+) -> None:
+    source, data = tmp_path / "part.py", tmp_path / "data.txt"
+    source.write_text("X = 1\n")
+    data.write_text("1")
+    with watched_imports(tmp_path, "study.py") as watch:
+        exec(compile(source.read_text(), str(source), "exec"), {})  # noqa: S102
+        with noted_opens():
+            data.read_text()
+        path = source if "code" in change else data
+        if change.startswith("no "):
+            path.unlink()
+        elif change != "nothing":
+            path.write_text("X = 2\n")
+        assert watch.is_current() == (change == "nothing")
+
+
+def test_a_job_of_a_fork_notes_for_itself_alone(tmp_path: Path) -> None:
+    names = [tmp_path / f"part{i}.py" for i in range(3)]
+    for name in names:
+        name.write_text("X = 1\n")
+
+    def execute(path: Path) -> None:
+        exec(compile(path.read_text(), str(path), "exec"), {})  # noqa: S102
+
+    def in_a_fork(act: Callable[[], object]) -> None:
+        pid = os.fork()
+        if pid == 0:
+            act()
+            os._exit(0)
+        os.waitpid(pid, 0)
+
+    def read_back() -> None:
+        watch.begin_job()
+        note_read_backs()
+        execute(names[2])
+        (tmp_path / "new.txt").write_text("1")
+        (tmp_path / "new.txt").read_text()
+        os._exit(int(not watch.opens.read_back))
+
+    with watched_imports(tmp_path, "study.py") as watch:
+        execute(names[0])
+        in_a_fork(lambda: execute(names[1]))  # a loader's worker tells it
+        in_a_fork(read_back)
+        assert [Path(path) for path in watch.since()] == names[:2]
+        assert not watch.opens.read_back
+        watch.begin_job()
+        assert [Path(path) for path in watch.since()] == names[:2]

@@ -47,7 +47,7 @@ from auditkit.signing.keys import PrivateKey, fingerprint
 from auditkit.signing.trust import SigningKey
 from auditkit.study.request import StudyRequest, resolve
 from auditkit.study.runner import run_study
-from auditkit.study.worker.branch_processes import Forks
+from auditkit.study.worker.branch_processes import Forks, Unforkable
 
 #: As few branches as there can be, and one that changes nothing.
 SMALL = StudyPlan(3, 2, 7, [4], ["carry", "order-reverse"], placebos=1)
@@ -403,3 +403,17 @@ def test_a_loader_without_indices_takes_no_order_perturbation(tmp_path: Path, ke
         study_in_process(tmp_path / "run", key, PLAN, "listed_study.py", tmp_path)
     assert "leave order-reverse out" in str(told.value.hint)
     assert not list((tmp_path / "run").glob("seed-*/*fork*"))  # before anything was trained
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_a_device_that_a_fork_could_not_initialise_keeps_a_process_from_being_forked(
+    monkeypatch: pytest.MonkeyPatch, is_lost: bool
+) -> None:
+    process = os.getpid()
+    before = Unforkable.now()
+    monkeypatch.setattr("torch.cuda._is_compiled", lambda: True)
+    monkeypatch.setattr("torch.cuda._is_in_bad_fork", lambda: is_lost and os.getpid() != process)
+    now = Unforkable.now()
+    assert now is not None
+    assert before is not None
+    assert now.devices == before.devices | ({"cuda"} if is_lost else set())
