@@ -19,6 +19,7 @@ from auditkit.errors import AuditError
 from auditkit.formats import canonical
 from auditkit.formats.structure import from_dict, to_dict
 from auditkit.processes.forking import serve
+from auditkit.processes.freed_memory import keep_freed_memory
 from auditkit.processes.worker_pool import describe_error
 from auditkit.records.job import Job, Progress
 
@@ -78,6 +79,7 @@ class _Answers:
 
 def _prepare() -> Callable[..., Any]:
     """Import what every job needs, once for all of them."""
+    keep_freed_memory()
     import torch  # noqa: PLC0415 # lazy for start-up time; before any parallel work
 
     from auditkit.observe.machine.code import warm_up  # noqa: PLC0415
