@@ -80,6 +80,7 @@ class _Answers:
 def _prepare() -> Callable[..., Any]:
     """Import what every job needs, once for all of them."""
     keep_freed_memory()
+    gc.disable()  # of what is imported nothing is garbage that need be found again and again
     import torch  # noqa: PLC0415 # lazy for start-up time; before any parallel work
 
     from auditkit.observe.machine.code import warm_up  # noqa: PLC0415
@@ -89,6 +90,7 @@ def _prepare() -> Callable[..., Any]:
     torch.set_num_interop_threads(1)
     warm_up()
     look_up_packages()
+    gc.enable()
     gc.collect()
     gc.freeze()  # what is never collected is never copied
     return run_job
