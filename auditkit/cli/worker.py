@@ -20,6 +20,7 @@ from auditkit.errors import AuditError
 from auditkit.formats import canonical
 from auditkit.formats.structure import from_dict, to_dict
 from auditkit.processes.forking import serve
+from auditkit.processes.freed_memory import keep_freed_memory
 from auditkit.processes.program_servers import LOADED, OUTDATED
 from auditkit.processes.told_errors import describe_error
 from auditkit.records.job import Job, Progress
@@ -114,6 +115,8 @@ class _Answers:
 
 def _prepare() -> _RunJob:
     """Import what every job needs, once for all of them."""
+    keep_freed_memory()
+    gc.disable()  # of what is imported nothing is garbage that need be found again and again
     import torch  # noqa: PLC0415 # lazy for start-up time; before any parallel work
 
     from auditkit.observe.machine.code import warm_up  # noqa: PLC0415
@@ -123,6 +126,7 @@ def _prepare() -> _RunJob:
     torch.set_num_interop_threads(1)
     warm_up()
     look_up_packages()
+    gc.enable()
     gc.collect()
     gc.freeze()  # what is never collected is never copied
     return run_job

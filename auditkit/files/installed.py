@@ -59,7 +59,8 @@ class _Distribution:
 
     root: str
     info: Path
-    _files: dict[str, InstalledFile] | None = field(default=None, init=False)
+    #: Digest and size as they are written, by path: thousands, of which few are asked for.
+    _files: dict[str, tuple[str, str]] | None = field(default=None, init=False)
 
     @functools.cached_property
     def name(self) -> str:
@@ -74,7 +75,11 @@ class _Distribution:
             self._files = dict(self._record())
         if not self._files:
             return InstalledFile(self.name, recorded=False) if self._claims(path) else None
-        return self._files.get(path)
+        if path not in self._files:
+            return None
+        digest, size = self._files[path]
+        known = int(size) if size.isascii() and size.isdecimal() else None
+        return InstalledFile(self.name, digest or None, known)
 
     def editable_folder(self) -> str | None:
         """The folder that it is installed from in editable mode, or None."""
@@ -86,7 +91,7 @@ class _Distribution:
         except (StoreError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
-    def _record(self) -> Iterator[tuple[str, InstalledFile]]:
+    def _record(self) -> Iterator[tuple[str, tuple[str, str]]]:
         if not self.info.name.endswith(".dist-info"):
             return
         try:
@@ -95,8 +100,7 @@ class _Distribution:
                 path = f"{self.root}/{name}"
                 if ".." in name or "//" in name:
                     path = os.path.normpath(path)
-                known = int(size) if size.isascii() and size.isdecimal() else None
-                yield path, InstalledFile(self.name, digest or None, known)
+                yield path, (digest, size)
         except (StoreError, csv.Error):
             return
 
@@ -121,6 +125,7 @@ class Distributions:
         both = (path for root in found for path in (root, root.resolve()))
         self._roots = [str(path) for path in dict.fromkeys(both)]
         self._listed: dict[str, list[_Distribution]] = {}
+        self._named: dict[tuple[str, str], list[_Distribution]] = {}
         self._found: dict[str, InstalledFile | None] = {}
         self._lock = threading.Lock()
 
@@ -142,13 +147,15 @@ class Distributions:
         root = self.root_of(path)
         if root is None:
             return None
-        first = _normalised(os.path.relpath(path, root).partition(os.sep)[0].partition(".")[0])
+        first = _normalised(path[len(root) + 1 :].partition(os.sep)[0].partition(".")[0])
         with self._lock:
             # A distribution is mostly named like its package; any other may have it, too.
             below = self._below(root)
-            named = [d for d in below if _normalised(d.name).startswith(first)]
+            if (root, first) not in self._named:
+                named = [d for d in below if _normalised(d.name).startswith(first)]
+                self._named[root, first] = named
             unlisted = None
-            for distribution in (*named, *below):
+            for distribution in (*self._named[root, first], *below):
                 found = distribution.find(path)
                 if found is not None and found.recorded:
                     return found

@@ -45,6 +45,8 @@ class ImportJudge:
         self._generated = str(scratch / GENERATED_FOLDER)
         self._distributions = installed.Distributions()
         self._judged: dict[str, Finding | None] = {}
+        #: With what they held when they ran, where a process says so.
+        self._seen: set[tuple[str, tuple[str, ...] | None]] = set()
         self._unnamed: set[str] = set()
         self._without_record: set[str] = set()
         self._auditkit: dict[str, str] = {}
@@ -87,15 +89,15 @@ class ImportJudge:
 
     def _judge(self, path: str, module: str, imported: ImportedFiles) -> Finding | None:
         """A finding about a file that was not judged yet."""
-        ran = imported.digests.get(path) or (_sha256(path),)
+        ran = imported.digests.get(path)
         if path.startswith(f"{self._own}/"):  # may change from process to process
-            return self._once(path, self._judge_own(path, {*ran, _sha256(path)}))
-        if path not in self._judged:
-            started = path not in imported.since
-            finding = self._judge_other(path, module, set(ran), started=started)
-            self._judged[path] = finding
-            return finding
-        return None
+            now = _sha256(path)
+            return self._once(path, self._judge_own(path, {*(ran or ()), now}))
+        if (path, ran) in self._seen:
+            return None
+        self._seen.add((path, ran))
+        started = path not in imported.since
+        return self._once(path, self._judge_other(path, module, ran, started=started))
 
     def _once(self, path: str, finding: Finding | None) -> Finding | None:
         if self._judged.get(path) == finding:
@@ -113,27 +115,32 @@ class ImportJudge:
         return None
 
     def _judge_other(
-        self, path: str, module: str, ran: set[str | None], *, started: bool
+        self, path: str, module: str, ran: Sequence[str | None] | None, *, started: bool
     ) -> Finding | None:
         generated = path.startswith(f"{self._generated}/")
         is_kernel = generated and path.endswith(".so")  # compiled anew, to other bytes
         listed = self._listed_name(path, module)
         if listed is not None and not is_kernel:
-            if ran == {self._code[listed]}:
+            if set(ran or (_sha256(path),)) == {self._code[listed]}:
                 return None
             text = f"another file ran in its place: {redact_text(path)}"
             return Finding(text, f"code/{listed}")
         recorded = self._distributions.find(path)
         if recorded is not None:
             return self._compared(path, recorded)
-        laid_elsewhere = {(Path(path).name, sha256) for sha256 in ran} <= self._listed
-        known = generated or laid_elsewhere or installed.is_standard(path)
+        known = generated or installed.is_standard(path) or self._is_laid_elsewhere(path, ran)
         if known or self._is_auditkit(path):
             return None
         if started and self._distributions.root_of(path) is not None:
             self._unnamed.add(path)  # such as virtualenv's own; nothing that an author can place
             return None
         return _unlisted(path, module)
+
+    def _is_laid_elsewhere(self, path: str, ran: Sequence[str | None] | None) -> bool:
+        """Whether it is a listed file by name and content; only of such a name it is read."""
+        name = Path(path).name
+        is_named = any(name == listed for listed, _ in self._listed)
+        return is_named and {(name, sha256) for sha256 in ran or (_sha256(path),)} <= self._listed
 
     def _listed_name(self, path: str, module: str) -> str | None:
         """The listed name of a module that was found outside ``code/``."""

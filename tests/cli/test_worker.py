@@ -6,8 +6,14 @@ import json
 import os
 import socket
 import tempfile
+from pathlib import Path
+
+import pytest
 
 from auditkit.cli.worker import _Answers
+from auditkit.errors import ProgramFailed
+from auditkit.processes.worker_pool import Workers
+from auditkit.records.job import Job, ProgramSource
 
 #: Far more than a socket takes at once.
 _LENGTH = 1_000_000
@@ -25,6 +31,16 @@ def test_long_answers_of_several_processes_come_whole() -> None:
             found = [json.loads(line)["result"] for line in lines]
     assert [os.waitpid(pid, 0)[1] for pid in pids] == [0] * _N
     assert sorted(found) == [str(n) * _LENGTH for n in range(_N)]
+
+
+def test_a_program_finds_garbage_collection_as_in_a_new_interpreter(tmp_path: Path) -> None:
+    (tmp_path / "asks.py").write_text("import gc; raise OSError(f'{gc.isenabled()=}')")
+    job = Job("describe", ProgramSource("asks.py:f", str(tmp_path), {}), None, 0, "")
+    with (
+        Workers(fork=False) as workers,
+        pytest.raises(ProgramFailed, match=r"gc.isenabled\(\)=True"),
+    ):
+        workers.run(job)
 
 
 def _saying(answer: _Answers, n: int, ours: socket.socket) -> int:

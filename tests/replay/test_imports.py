@@ -6,16 +6,19 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import auditkit
 from auditkit.files import installed
+from auditkit.files.store import read_bytes
 from auditkit.processes.interpreter import isolated_environment
 from auditkit.records.imports import ImportedFiles
 from auditkit.records.manifest import CodeFile
 from auditkit.records.report import Finding
+from auditkit.replay import imports
 from auditkit.replay.imports import ImportJudge
 
 SOURCE = b"X = 1\n"
@@ -126,3 +129,34 @@ def test_a_replay_looks_for_modules_in_no_folder_of_the_environment(tmp_path: Pa
     found = isolated_environment({**os.environ, "PYTHONPATH": "/x"}, tmp_path)
     assert "PYTHONPATH" not in found
     assert found["PYTHONNOUSERSITE"] == "1"
+
+
+def test_other_bytes_in_a_later_process_are_judged_again(
+    judge: ImportJudge, tmp_path: Path
+) -> None:
+    path = tmp_path / "elsewhere" / "study.py"
+    path.parent.mkdir()
+    path.write_bytes(SOURCE)
+    found = []
+    for data in (SOURCE, SOURCE, b"X = 2\n", b"X = 2\n"):
+        ran = hashlib.sha256(data).hexdigest()
+        imported = ImportedFiles((), {str(path): "study"}, (), {str(path): (ran,)})
+        found.append(len(judge.findings(imported)))
+    assert found == [0, 0, 1, 0]
+
+
+def test_what_is_installed_is_read_once_and_what_is_pythons_own_never(
+    judge: ImportJudge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def noted(path: Path | str, **options: Any) -> bytes:
+        read.append(str(path))
+        return read_bytes(path, **options)
+
+    monkeypatch.setattr(installed, "read_bytes", noted)
+    monkeypatch.setattr(imports, "read_bytes", noted)
+    for _ in range(2):
+        assert since(judge, np.__file__, "numpy") == since(judge, json.__file__, "json") == []
+    assert read.count(np.__file__) == 1
+    assert json.__file__ not in read
