@@ -17,10 +17,11 @@ import click
 from auditkit.cli.options import WHOLE
 from auditkit.errors import AuditError
 from auditkit.formats import canonical
-from auditkit.formats.structure import from_dict, to_dict
+from auditkit.formats.structure import from_dict, prepare, to_dict
 from auditkit.processes.forking import serve
 from auditkit.processes.worker_pool import describe_error
 from auditkit.records.job import Job, Progress
+from auditkit.records.results import BranchesResult, TrunkResult
 
 #: Progress lines a second at most.
 _LINES_PER_SECOND = 10
@@ -87,6 +88,7 @@ def _prepare() -> Callable[..., Any]:
     torch.set_num_interop_threads(1)
     warm_up()
     look_up_packages()
+    prepare(read=[Job], written=[Progress, TrunkResult, BranchesResult])
     gc.collect()
     gc.freeze()  # what is never collected is never copied
     return run_job
