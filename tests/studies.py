@@ -23,7 +23,7 @@ from auditkit.formats import canonical
 from auditkit.formats.statements import study_from_statement
 from auditkit.formats.structure import from_dict, to_dict
 from auditkit.observe.loader.driver import Delivery
-from auditkit.observe.machine import code, imports
+from auditkit.observe.machine import code, loaded
 from auditkit.observe.rng.streams import capture_streams
 from auditkit.observe.state.components import State
 from auditkit.observe.values.codec import Leaves
@@ -174,7 +174,7 @@ def untouched(folder: Path) -> Iterator[None]:
         )
         # What the tests themselves have imported is nobody's program.
         known = sys.modules.copy()
-        patch.setattr(imports, "module_files", lambda: _files_since(known))
+        patch.setattr(loaded, "module_files", lambda: _files_since(known))
         try:
             yield
         finally:

@@ -18,12 +18,13 @@ import click
 from auditkit.cli.options import WHOLE
 from auditkit.errors import AuditError
 from auditkit.formats import canonical
-from auditkit.formats.structure import from_dict, to_dict
+from auditkit.formats.structure import from_dict, prepare, to_dict
 from auditkit.processes.forking import serve
 from auditkit.processes.freed_memory import keep_freed_memory
 from auditkit.processes.program_servers import LOADED, OUTDATED
 from auditkit.processes.told_errors import describe_error
 from auditkit.records.job import Job, Progress
+from auditkit.records.results import BranchesResult, TrunkResult
 
 _RunJob = Callable[..., Any]
 
@@ -126,6 +127,7 @@ def _prepare() -> _RunJob:
     torch.set_num_interop_threads(1)
     warm_up()
     look_up_packages()
+    prepare(read=[Job], written=[Progress, TrunkResult, BranchesResult])
     gc.enable()
     gc.collect()
     gc.freeze()  # what is never collected is never copied

@@ -113,6 +113,12 @@ def registry() -> Mapping[str, Perturbation]:
     return found
 
 
+def look_up_plug_ins() -> None:
+    """Know from here on that there is none, also in forks; any that there is, each loads itself."""
+    if not importlib.metadata.entry_points(group=PLUGINS):
+        registry()
+
+
 def installed_plug_ins() -> Iterator[PlugIn]:
     """Where the code of each installed plug-in lies, and what it is."""
     for entry in importlib.metadata.entry_points(group=PLUGINS):

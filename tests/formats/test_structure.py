@@ -211,3 +211,16 @@ def test_any_json_gives_a_plan_or_schema_error(value: Any) -> None:
     for candidate in (value, *({**plain, name: value} for name in plain)):
         with contextlib.suppress(SchemaError):
             structure.from_dict(StudyPlan, candidate, what="fuzz")
+
+
+def test_what_reads_and_writes_a_record_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass(frozen=True)
+    class Late:
+        inner: Inner | None = None
+
+    structure.prepare(read=[Late], written=[Late])
+    for name in ("make_dict_structure_fn", "make_dict_unstructure_fn"):
+        monkeypatch.setattr(structure, name, None)
+    monkeypatch.setattr("cattrs.converters.make_dict_unstructure_fn", None)
+    record = Late(Inner("i"))
+    assert structure.from_dict(Late, structure.to_dict(record), what="late") == record

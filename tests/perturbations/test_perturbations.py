@@ -627,6 +627,17 @@ def plugged(monkeypatch: pytest.MonkeyPatch) -> Any:
     registry.registry.cache_clear()
 
 
+def test_that_there_is_no_plug_in_is_looked_up_once(
+    monkeypatch: pytest.MonkeyPatch, plugged: Callable[[Any], None]
+) -> None:
+    plugged(ValueError("loaded"))
+    registry.look_up_plug_ins()  # loads none: that is for the process that needs it
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [])
+    registry.look_up_plug_ins()
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [_Entry(ZeroBias)])
+    assert "zero-bias" not in registry.registry()
+
+
 def test_a_plug_in_is_found_and_applied(plugged: Callable[[Any], None]) -> None:
     plugged(ZeroBias)
     made = build(_adam, seed=1)

@@ -21,7 +21,8 @@ from types import ModuleType
 
 from auditkit.errors import ProgramError, StoreError
 from auditkit.files import installed, store
-from auditkit.observe.machine.imports import ImportWatch, current_watch, module_files
+from auditkit.observe.machine.imports import ImportWatch, current_watch
+from auditkit.observe.machine.loaded import file_of, module_files
 from auditkit.records.manifest import CodeFile
 
 _GIT_SECONDS = 10
@@ -110,11 +111,13 @@ def user_modules(*, main: bool = False) -> tuple[tuple[str, Path], ...]:
     watch = current_watch()
     if watch is None:
         return tuple(_user_modules(None, main=main))
-    return watch.find(f"modules {main}", lambda: tuple(_user_modules(watch, main=main)))
+    return watch.find(
+        f"modules {main}", lambda: tuple(_user_modules(watch, main=main)), _adds_nothing
+    )
 
 
 def _user_modules(watch: ImportWatch | None, *, main: bool) -> Iterator[tuple[str, Path]]:
-    executed = {} if watch is None else watch.since()
+    executed = {} if watch is None else {**watch.since()}
     target = None if watch is None else watch.target
     for name, file in sorted(_possible_modules(target, executed)):
         # multiprocessing gives the script a second name
@@ -140,9 +143,8 @@ def _possible_modules(target: str | None, executed: Mapping[str, str]) -> Iterat
     """All but those that a library has had from the start; RECORD is not asked of thousands."""
     library = _library_prefixes()
     for name, module in sys.modules.copy().items():
-        # Its own dict: a lazy module would import what it is asked for.
-        file = getattr(module, "__dict__", {}).get("__file__")
-        if isinstance(file, str) and (
+        file = file_of(module)
+        if file is not None and (
             not file.startswith(library) or file in executed or name == target
         ):
             yield name, file
@@ -228,17 +230,25 @@ def warm_up() -> None:
         origin_of(torch.__file__, imported_since=True)
 
 
+def _adds_nothing(file: str) -> bool:
+    """Whether neither a module of the program nor a note comes of a file that was imported."""
+    return origin_of(file, imported_since=True) == _LIBRARY
+
+
 def import_notes() -> tuple[str, ...]:
     """What a reviewer would miss, or find elsewhere, of what the program imported."""
     watch = current_watch()
-    return () if watch is None else watch.find("notes", lambda: tuple(_import_notes(watch)))
+    if watch is None:
+        return ()
+    return watch.find("notes", lambda: tuple(_import_notes(watch)), _adds_nothing)
 
 
 def _import_notes(watch: ImportWatch) -> dict[str, None]:
     recorded = {str(path) for _, path in user_modules()}
     editable: dict[str, str] | None = None
     found: dict[str, None] = {}
-    for file, module in watch.since().items():
+    # In the order of their names, and then of what has none: as it was executed.
+    for file, module in sorted(watch.since().items(), key=lambda each: (not each[1], each[1])):
         origin = origin_of(file, imported_since=True)
         if origin == _LIBRARY:  # thousands are
             continue

@@ -21,7 +21,7 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,7 @@ from urllib.parse import urlsplit
 from auditkit.files import installed
 from auditkit.files.store import read_bytes
 from auditkit.observe.machine.held_files import holds_what_it_writes
+from auditkit.observe.machine.loaded import LoadedFiles
 from auditkit.records.imports import ImportedFiles
 
 #: Flags of an ``open`` that makes a file, or empties it: what is read from it is the process's own.
@@ -56,6 +57,9 @@ _Found = TypeVar("_Found")
 #: What takes notes of the code that runs; a hook stays for as long as its process lives.
 _watches: list[ImportWatch] = []
 _hooked: list[bool] = []
+
+#: The last one that ended. To free it would copy memory of thousands of names that forks share.
+_ended: list[ImportWatch] = []
 
 
 @dataclass
@@ -131,51 +135,59 @@ class ImportWatch:
     Attributes:
         folder: The program's folder.
         target: The module that defines it.
-        started: Files of the modules that were there already.
+        loaded: Files of the modules that were there already, and of those that came since.
         executed: Absolute path and SHA-256 of what was executed since (empty of what lies where
             Python or distributions are installed); the values mean nothing.
         opens: The files that the program opened.
         programs: Other programs that were started, as their command lines.
-        found: What was found among the modules, by what it is, with what was loaded then.
     """
 
     folder: Path
     target: str
-    started: frozenset[str] = field(default_factory=lambda: frozenset(module_files()))
+    loaded: LoadedFiles = field(default_factory=LoadedFiles)
     executed: dict[tuple[str, str], None] = field(default_factory=dict)
     opens: OpenNotes = field(default_factory=OpenNotes)
     programs: dict[str, None] = field(default_factory=dict)
-    found: dict[str, tuple[object, Any]] = field(default_factory=dict)
+    #: The same in its order; how much of it was looked at, and of what forks have told.
+    _ran: list[str] = field(default_factory=list)
+    _n_ran: int = 0
+    _n_told: int = 0
     _pid: int = field(default_factory=os.getpid)
     _told: IO[bytes] = field(default_factory=lambda: tempfile.TemporaryFile(buffering=0))  # noqa: SIM115
 
-    def since(self) -> dict[str, str]:
+    def since(self) -> Mapping[str, str]:
         """Files that were executed since, with the name of their module where there is one."""
-        found = {path: name for path, name in module_files().items() if path not in self.started}
-        for path, _ in self._all_executed():
-            if path not in self.started:
-                found.setdefault(path, "")
-        return found
+        self._look()
+        return self.loaded.since
 
-    def find(self, what: str, search: Callable[[], _Found]) -> _Found:
-        """What a search finds; what it found before, where nothing was loaded since.
+    def find(
+        self, what: str, search: Callable[[], _Found], is_nothing: Callable[[str], bool]
+    ) -> _Found:
+        """See :meth:`LoadedFiles.find`."""
+        self._look()
+        return self.loaded.find(what, search, is_nothing)
 
-        A branch asks what the process has asked that it is a fork of, and looking at thousands of
-        modules would copy the memory that they share.
-        """
-        told = self._told.seek(0, os.SEEK_END)
-        loaded = (len(self.executed), told, [*sys.modules], [*map(id, sys.modules.values())])
-        if what not in self.found or self.found[what][0] != loaded:
-            self.found[what] = (loaded, search())
-        found: _Found = self.found[what][1]
-        return found
+    def _look(self) -> None:
+        if not self.loaded.look():
+            self._n_ran = self._n_told = 0
+        ran = self._ran[self._n_ran :]
+        told, n_bytes = self._told_since(self._n_told)
+        self._n_ran, self._n_told = self._n_ran + len(ran), self._n_told + n_bytes
+        self.loaded.add_executed([*ran, *(path for path, _ in told)])
 
     def _all_executed(self) -> Iterator[tuple[str, str]]:
         """By this process and by forks of it."""
         yield from list(self.executed)
-        told = os.pread(self._told.fileno(), self._told.seek(0, os.SEEK_END), 0)
-        parts = iter(os.fsdecode(told).split("\0")[:-1])
-        yield from zip(parts, parts, strict=False)
+        yield from self._told_since(0)[0]
+
+    def _told_since(self, start: int) -> tuple[list[tuple[str, str]], int]:
+        """What forks have told from a byte on, and how many bytes that is."""
+        descriptor = self._told.fileno()
+        told = os.pread(descriptor, os.fstat(descriptor).st_size - start, start)
+        parts = told.split(b"\0")[:-1]
+        pairs = [*zip(parts[::2], parts[1::2], strict=False)]
+        n_bytes = sum(len(path) + len(sha256) + 2 for path, sha256 in pairs)
+        return [(os.fsdecode(path), sha256.decode()) for path, sha256 in pairs], n_bytes
 
     def execute(self, name: str) -> None:
         """Note that a file is executed. It may be another, or gone, or elsewhere, later."""
@@ -187,6 +199,7 @@ class ImportWatch:
         if ran in self.executed:
             return
         self.executed[ran] = None
+        self._ran.append(path)
         if os.getpid() != self._pid:
             os.write(self._told.fileno(), b"".join(os.fsencode(part) + b"\0" for part in ran))
 
@@ -213,7 +226,11 @@ class ImportWatch:
 
     def begin_job(self) -> None:
         """Of a fork that does a job of its own: note for nobody else what happens from now on."""
-        self.executed.update(dict.fromkeys(self._all_executed()))
+        for ran in self._told_since(0)[0]:
+            if ran not in self.executed:
+                self.executed[ran] = None
+                self._ran.append(ran[0])
+        self._n_told = 0
         self._pid = os.getpid()
         self._told.close()
         self._told = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
@@ -231,7 +248,7 @@ class ImportWatch:
             if sha256:
                 digests.setdefault(_printable(path), set()).add(sha256)
         return ImportedFiles(
-            tuple(sorted(map(_printable, self.started))),
+            tuple(sorted(map(_printable, self.loaded.started))),
             {_printable(path): since[path] for path in sorted(since)},
             tuple(map(_printable, self.programs)),
             {path: tuple(sorted(found)) for path, found in digests.items()},
@@ -260,6 +277,7 @@ def watched_imports(folder: Path, target: str) -> Iterator[ImportWatch]:
         yield watch
     finally:
         _watches.remove(watch)
+        _ended[:] = [watch]
         watch.close()
 
 
@@ -284,22 +302,6 @@ def note_held_files() -> None:
     """At the end of training, with all that it used: see :attr:`OpenNotes.read_back`."""
     if (watch := current_watch()) is not None:
         watch.opens.look_at_held()
-
-
-def module_files() -> dict[str, str]:
-    """File and name of every module that has one: no frozen, built-in or generated module has."""
-    found: dict[str, str] = {}
-    for name, module in sorted(sys.modules.copy().items()):
-        # Its own dict: a lazy module would import what it is asked for.
-        file = getattr(module, "__dict__", {}).get("__file__")
-        if isinstance(file, str) and (path := _code_file(file)) is not None:
-            found.setdefault(path, name)
-    return found
-
-
-@functools.cache  # thousands of modules are asked for again at every job; a fork inherits this
-def _code_file(file: str) -> str | None:
-    return installed.code_file(file) if os.path.isabs(file) else None  # noqa: PTH117
 
 
 @functools.cache

@@ -20,7 +20,8 @@ from auditkit.files.store import stream_sha256
 from auditkit.formats.quote import escaped
 from auditkit.formats.redaction import expand_home, redact_text
 from auditkit.observe.machine.code import origin_of
-from auditkit.observe.machine.imports import ImportWatch, current_watch, module_files
+from auditkit.observe.machine.imports import ImportWatch, current_watch
+from auditkit.observe.machine.loaded import module_files
 from auditkit.records.opened import MAX_HASHED, MAX_OPENED, OWN, OpenedFile, OpenedFiles
 
 #: What lies there says something of the machine, and is no file that anybody could pass on.

@@ -25,7 +25,10 @@ import torch
 
 from auditkit.errors import StoreError
 from auditkit.files.store import read_bytes
+from auditkit.observe.machine.code import import_notes
+from auditkit.observe.machine.environment import look_up_packages
 from auditkit.observe.rng.streams import capture_streams
+from auditkit.perturbations.registry import look_up_plug_ins
 from auditkit.processes.fork_server import CAN_FORK
 from auditkit.processes.side_by_side import n_ready
 
@@ -100,6 +103,7 @@ class Forks:
         """
         if not self.can_fork:
             return True
+        look_up()
         pid = _fork()
         if pid == 0:
             return True
@@ -121,6 +125,7 @@ class Forks:
         """
         if not self.can_fork:
             return names[0]
+        look_up()
         waiting, running, at_once, failed = deque(names), set[int](), 1, 0
         while waiting or running:
             useful = len(running) + n_ready(waiting, len(running))
@@ -141,6 +146,16 @@ class Forks:
         if failed:
             _end_like(os.waitstatus_to_exitcode(failed))
         os._exit(0)
+
+
+def look_up() -> None:
+    """Look up here what every fork of this process would have to look up again.
+
+    Of the packages, the imports and the RECORDs that name them, and the plug-ins.
+    """
+    look_up_packages()
+    import_notes()
+    look_up_plug_ins()
 
 
 def _fork() -> int:

@@ -20,7 +20,7 @@ from auditkit.formats.redaction import expand_home
 from auditkit.formats.run_files import OrderFile
 from auditkit.observe.machine.code import import_notes, user_code
 from auditkit.observe.machine.determinism import deterministic, require_settings
-from auditkit.observe.machine.environment import environment, look_up_packages
+from auditkit.observe.machine.environment import environment
 from auditkit.observe.machine.imports import note_held_files, note_read_backs
 from auditkit.observe.machine.opened import opened_files
 from auditkit.observe.values.digests import commitments
@@ -168,10 +168,6 @@ def _branches(
     plan = plan_of(job)
     with _error_location(f"seed {job.seed}"), _session(job, factory) as session:
         built = built_program(session)
-        # What is looked up of packages and imports here, no fork has to look up again.
-        look_up_packages()
-        if job.code is not None:
-            import_notes()
         name = Forks(before).each(job.branches, lent)
         steps = plan.horizon - plan.fork_at
         report_step = _step_reporter(report, job.seed, steps, _constant(name), -plan.fork_at)

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auditkit.errors import ProgramError
-from auditkit.observe.machine.code import import_notes
 from auditkit.observe.machine.determinism import deterministic, settings
 from auditkit.observe.machine.imports import ImportWatch, watched_imports
 from auditkit.program.program import LoadedFactory, load_factory
 from auditkit.records.job import Job
-from auditkit.study.worker.branch_processes import Unforkable
+from auditkit.study.worker.branch_processes import Unforkable, look_up
 
 
 @dataclass
@@ -56,7 +55,7 @@ class LoadedProgram:
         now = Unforkable.now()
         if now is None or self.before is None or now.grown(self.before):
             raise ProgramError("the program's imports cannot be shared with forks")
-        import_notes()  # what is looked up here no job has to look up again
+        look_up()
 
     def begin_job(self) -> bool:
         """In a fork that is to do a job: whether the program is still what lies on disk."""

@@ -47,6 +47,7 @@ from auditkit.signing.keys import PrivateKey, fingerprint
 from auditkit.signing.trust import SigningKey
 from auditkit.study.request import StudyRequest, resolve
 from auditkit.study.runner import run_study
+from auditkit.study.worker import branch_processes
 from auditkit.study.worker.branch_processes import Forks, Unforkable
 
 #: As few branches as there can be, and one that changes nothing.
@@ -306,6 +307,25 @@ def test_when_a_branch_dies_those_that_run_end_and_no_further_one_begins(tmp_pat
     status, notes = outcome_of_forks(tmp_path, ["a", "b", "c", "replica"], lambda _: 1, run_one)
     assert status == -signal.SIGKILL
     assert [name for what, name in notes if what == "ended"] == ["b"]
+
+
+def test_what_every_fork_would_look_up_is_looked_up_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look_up() -> None:
+        with (tmp_path / "notes").open("a", encoding="utf-8") as file:
+            file.write("looked up\n")
+
+    monkeypatch.setattr(branch_processes, "look_up", look_up)
+    status, notes = outcome_of_forks(tmp_path, ["a", "b"], lambda _: 0, lambda _: None)
+    assert (status, notes[0]) == (0, ("looked", "up"))
+    assert [what for what, _ in notes].count("looked") == 1
+    forks = Forks(None)
+    assert forks.begin()  # where no process can be forked, it looks up what it needs itself
+    forks.can_fork = True
+    monkeypatch.setattr(branch_processes, "_fork", lambda: 0)  # as in the new one
+    assert forks.begin()
+    assert (tmp_path / "notes").read_text().count("looked up") == 2
 
 
 def test_what_a_branch_counts_reaches_no_other_branch(tmp_path: Path, forked: Workers) -> None:
