@@ -22,8 +22,8 @@ from auditkit.processes.forking import serve
 from auditkit.processes.worker_pool import describe_error
 from auditkit.records.job import Job, Progress
 
-#: Progress lines a second at most.
-_LINES_PER_SECOND = 10
+#: Progress lines a second at most: a line costs as much as some steps' evidence.
+_LINES_PER_SECOND = 2
 
 
 @click.command(hidden=True)
@@ -85,6 +85,8 @@ def _prepare() -> Callable[..., Any]:
     from auditkit.study.worker.jobs import run_job  # noqa: PLC0415
 
     torch.set_num_interop_threads(1)
+    with torch.profiler.record_function("first"):  # for which torch imports a module of its own
+        pass
     warm_up()
     look_up_packages()
     gc.collect()
