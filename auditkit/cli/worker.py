@@ -28,8 +28,8 @@ from auditkit.records.results import BranchesResult, TrunkResult
 
 _RunJob = Callable[..., Any]
 
-#: Progress lines a second at most.
-_LINES_PER_SECOND = 10
+#: Progress lines a second at most: a line costs as much as some steps' evidence.
+_LINES_PER_SECOND = 2
 
 
 @click.command(hidden=True)
@@ -125,6 +125,8 @@ def _prepare() -> _RunJob:
     from auditkit.study.worker.jobs import run_job  # noqa: PLC0415
 
     torch.set_num_interop_threads(1)
+    with torch.profiler.record_function("first"):  # for which torch imports a module of its own
+        pass
     warm_up()
     look_up_packages()
     prepare(read=[Job], written=[Progress, TrunkResult, BranchesResult])

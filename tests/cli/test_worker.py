@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
 import tempfile
+import time
 from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
+import torch
 
+from auditkit.cli import worker
 from auditkit.cli.worker import _Answers
 from auditkit.errors import ProgramFailed
+from auditkit.observe.machine import code, environment
 from auditkit.processes.worker_pool import Workers
-from auditkit.records.job import Job, ProgramSource
+from auditkit.records.job import Job, ProgramSource, Progress
 
 #: Far more than a socket takes at once.
 _LENGTH = 1_000_000
@@ -54,3 +61,31 @@ def _saying(answer: _Answers, n: int, ours: socket.socket) -> int:
         finally:
             os._exit(status)
     return pid
+
+
+def test_progress_is_told_twice_a_second_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+    answers: Any = lambda kind, value: told.append(value["done"])  # noqa: E731
+    report = worker._reporter(answers)
+    for step in range(1, 101):
+        now = 50 + step / 20
+        monkeypatch.setattr(time, "monotonic", lambda now=now: now)
+        report(Progress(0, "carry", step, step, 100))
+    assert told == [*range(1, 100, 10), 100]
+
+
+def test_what_torch_imports_for_a_first_step_it_imports_before_the_first_job(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    region = MagicMock()
+    monkeypatch.setattr(torch.profiler, "record_function", region)
+    for owner, name in (
+        (torch, "set_num_interop_threads"),
+        (code, "warm_up"),
+        (environment, "look_up_packages"),
+        (gc, "collect"),
+        (gc, "freeze"),
+    ):
+        monkeypatch.setattr(owner, name, MagicMock())
+    worker._prepare()
+    region.return_value.__enter__.assert_called_once()

@@ -17,9 +17,18 @@ def test_sample_seeds_are_derived_seeds(seed: int, parts: list[int]) -> None:
     assert SampleSeeds(seed)(*parts) == derive_seed(seed, "sample", *parts)
 
 
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**64), st.lists(st.lists(INTEGERS, min_size=2, max_size=3), max_size=4))
+def test_seeds_of_many_samples_are_those_of_each(seed: int, samples: list[list[int]]) -> None:
+    expected = [derive_seed(seed, "sample", *sample[:2]) for sample in samples]
+    assert SampleSeeds(seed).of(samples) == expected
+
+
 @pytest.mark.parametrize("part", [2**53 - 1, 2**53, -(2**53), 1 - 2**53, 10**15, 10**16])
 def test_where_json_changes_to_decimal_strings(part: int) -> None:
-    assert SampleSeeds(0)(0, part) == derive_seed(0, "sample", 0, part)
+    expected = derive_seed(0, "sample", 0, part)
+    assert SampleSeeds(0)(0, part) == expected
+    assert SampleSeeds(0).of([(0, part), (0, 1)])[0] == expected
 
 
 @settings(deadline=None, max_examples=60)

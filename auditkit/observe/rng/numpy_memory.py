@@ -15,10 +15,15 @@ from auditkit.observe.values.tensors import memory_view
 
 #: numpy's own accessor, which its type hints leave out.
 current_generator: Any = np.random.get_bit_generator  # type: ignore[attr-defined]
+#: Its counterpart. The very same generator set again forgets half of a pair, and nothing else.
+_set_generator: Any = np.random.set_bit_generator  # type: ignore[attr-defined]
 
 #: A Mersenne Twister's 624 words and its position.
 _MEMORY = struct.Struct("=624Ii")
 _POSITION = struct.Struct("=i")
+_WORDS = 624 * 4
+#: Where seeding leaves the position: the next draw makes new words.
+_AT_THE_END = _POSITION.pack(624)
 
 
 def words_of(
@@ -37,9 +42,14 @@ def words_of(
 
 
 class NumpyWriter:
-    """Puts numpy's global generator back to a state, again and again."""
+    """Puts numpy's global generator to one state after the other.
+
+    Its memory is written to where that is laid out as was expected and the half of a pair is
+    forgotten as was expected, which is tried; elsewhere numpy is asked.
+    """
 
     def __init__(self) -> None:
+        #: What was looked at last, and its memory where it may be written to.
         self._generator: object = None
         self._memory: memoryview | None = None
 
@@ -49,12 +59,41 @@ class NumpyWriter:
         Args:
             state: As of :class:`auditkit.observe.rng.streams.GlobalStreams`.
         """
-        generator = current_generator()
-        if self._memory is None or generator is not self._generator or state[3]:
+        memory = None if state[3] else self._known()
+        if memory is None:
             np.random.set_state(state)
-            if type(generator) is np.random.MT19937 and not state[3]:
-                self._generator = generator
-                self._memory = words_of(generator, state, writable=True)
+            self.look()
+        else:
+            memory[:] = state[1].tobytes() + _POSITION.pack(state[2])
+
+    def begin(self, words: memoryview) -> bool:
+        """Go to where seeding goes that makes these words; False where numpy is to be asked."""
+        memory = self._known()
+        if memory is None:
+            return False
+        memory[:_WORDS] = words
+        memory[_WORDS:] = _AT_THE_END
+        return True
+
+    def _known(self) -> memoryview | None:
+        """The memory, its half of a pair forgotten; None where it is not known."""
+        generator = current_generator()
+        if self._memory is None or generator is not self._generator:
+            return None
+        _set_generator(generator)
+        return self._memory
+
+    def look(self) -> None:
+        """Look for the memory of the generator, where it is another one than the last time."""
+        generator = current_generator()
+        if generator is self._generator or type(generator) is not np.random.MT19937:
             return
-        np.random.seed(0)  # which also forgets half of a pair
-        self._memory[:] = state[1].tobytes() + _POSITION.pack(state[2])
+        self._generator, self._memory = generator, None
+        state: Any = np.random.get_state()
+        memory = words_of(generator, state, writable=True)
+        np.random.set_state((*state[:3], 1, 0.5))
+        _set_generator(generator)
+        is_forgotten = np.random.get_state()[3] == 0  # type: ignore[index]
+        np.random.set_state(state)
+        if is_forgotten and current_generator() is generator:
+            self._memory = memory

@@ -82,6 +82,12 @@ class SampleStreams:
         """Go to the streams of (epoch, index), or of (epoch, worker, position)."""
         self._seed_all(self._seeds(*sample))
 
+    def each(self, keys: Sequence[Key]) -> Iterator[Key]:
+        """Samples one after the other, each when its streams have begun."""
+        for key, seed in zip(keys, self._seeds.of(keys), strict=True):
+            self._seed_all(seed)
+            yield key
+
     def begin_batch(self, seed: int, *sample: int) -> None:
         """Go to the streams of what is made of a whole batch."""
         self._seed_all(derive_seed(seed, "collate", *sample))
@@ -161,14 +167,12 @@ class PerSampleDataset(_Forwarding, Dataset[Any]):
         self._auditkit_inner = inner
         self._auditkit_streams = streams
         self._auditkit_last: tuple[int, ...] = (0, 0)
-        self._auditkit_draws = True
         self._auditkit_measured: list[bytes] = []
 
     def __len__(self) -> int:
         return len(self._auditkit_inner)
 
     def __getitem__(self, key: Any) -> Any:
-        self._auditkit_draws = not draws_nothing(self._auditkit_inner)
         if isinstance(key, list):  # a loader with batch_size=None whose sampler yields lists
             epoch = key[0][0] if key else 0
             indices = [part[1] for part in key]
@@ -176,31 +180,34 @@ class PerSampleDataset(_Forwarding, Dataset[Any]):
             return self._auditkit_inner[indices]
         epoch, index, *measured = key
         self._auditkit_begin(epoch, index)
-        return self._auditkit_note(self._auditkit_inner[index], measured)
+        sample = self._auditkit_inner[index]
+        if measured:
+            self._auditkit_measured.append(sample_digest(sample))
+        return sample
 
     def __getitems__(self, keys: Sequence[Key]) -> list[Any]:
         # As in torch's fetcher: a dataset that can be asked for many is asked that way, but for
         # one sample at a time, so that its stream does not depend on its neighbours.
-        many = getattr(self._auditkit_inner, "__getitems__", None)
-        if not many:
-            return [self[key] for key in keys]
-        self._auditkit_draws = not draws_nothing(self._auditkit_inner)
+        inner = self._auditkit_inner
+        many = getattr(inner, "__getitems__", None)
         samples = []
-        for epoch, index, *measured in keys:
-            self._auditkit_begin(epoch, index)
-            (sample,) = many([index])
-            samples.append(self._auditkit_note(sample, measured))
+        begun = keys if draws_nothing(inner) else self._auditkit_streams.each(keys)
+        for _, index, *measured in begun:
+            if many:
+                (sample,) = many([index])
+            else:
+                sample = inner[index]
+            if measured:
+                self._auditkit_measured.append(sample_digest(sample))
+            samples.append(sample)
+        if keys:
+            self._auditkit_last = tuple(keys[-1][:2])
         return samples
 
     def _auditkit_begin(self, epoch: int, *indices: int) -> None:
         self._auditkit_last = (epoch, *indices)
-        if self._auditkit_draws:
+        if not draws_nothing(self._auditkit_inner):
             self._auditkit_streams.begin(epoch, *indices)
-
-    def _auditkit_note(self, sample: Any, measured: list[int]) -> Any:
-        if measured:
-            self._auditkit_measured.append(sample_digest(sample))
-        return sample
 
     def _auditkit_take(self) -> list[bytes]:
         """Digests of the samples since the last batch was made."""

@@ -22,6 +22,7 @@ from torch import Tensor
 from auditkit.errors import FormatError, RestoreMismatch, UncapturedState
 from auditkit.formats.seeds import derive_seed
 from auditkit.observe.rng.numpy_memory import NumpyWriter
+from auditkit.observe.rng.seeding import SampleSeeder
 from auditkit.observe.values.codec import Leaves, flatten, unflatten
 from auditkit.observe.values.tensors import KeptLeaves, memory_view
 from auditkit.records.rng import ALWAYS_UNCOVERED
@@ -33,6 +34,7 @@ Generator = torch.Generator | np.random.Generator | np.random.RandomState | rand
 _MT_STATE = struct.Struct("<625I")
 
 _NUMPY = NumpyWriter()
+_SEEDER = SampleSeeder(_NUMPY)
 
 _OTHER_LIBRARIES = ("jax", "tensorflow", "cupy", "numba", "torchdata", "dgl")
 
@@ -178,9 +180,7 @@ def seed_everything(seed: int, *purpose: str | int) -> dict[str, int]:
 
 def seed_sample(seed: int) -> None:
     """Seed python, numpy and torch CPU for one sample; a few microseconds."""
-    random.seed(seed)
-    np.random.seed(seed & 0xFFFFFFFF)
-    torch.default_generator.manual_seed(seed)
+    _SEEDER.seed(seed)
 
 
 def reseed(generator: Generator, seed: int) -> None:

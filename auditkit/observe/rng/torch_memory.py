@@ -62,6 +62,18 @@ def generator_memory(generator: torch.Generator) -> GeneratorMemory | None:
     return memory if not found or found.endswith(_words(generator)) else None
 
 
+def words_memory(generator: torch.Generator) -> memoryview | None:
+    """Where the words of a generator on the CPU lie; None where its layout is not known.
+
+    Args:
+        generator: No normal number may be kept back in it.
+    """
+    place, memory = _place(), generator_memory(generator)
+    if place is None or memory is None or not memory.read():
+        return None
+    return memory_view(_address(generator) + place, _LENGTH)
+
+
 @functools.cache
 def _place() -> int | None:
     """Where the words begin in a generator, as one of our own tells."""

@@ -1,0 +1,93 @@
+"""Seeds python's, numpy's and torch's streams from one number, as is done for every sample.
+
+numpy and torch make the same Mersenne Twister's words of the same 32 bits. They are made once, by
+torch, and copied from its memory into numpy's, where both are laid out as was expected.
+"""
+
+from __future__ import annotations
+
+import _random
+import functools
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+from auditkit.observe.rng.numpy_memory import NumpyWriter
+from auditkit.observe.rng.torch_memory import words_memory
+
+_LOW_BITS = 0xFFFFFFFF
+#: Of python's generator, below the methods that the module ``random`` lays over it.
+_seed_words: Any = _random.Random.seed
+
+#: Numbers that the shorter ways are tried with.
+_TRIED = (0, 5, 2**31, 2**64 - 3)
+
+
+class SampleSeeder:
+    """Seeds the global streams, again and again.
+
+    Args:
+        numpy: Writes to numpy's.
+    """
+
+    def __init__(self, numpy: NumpyWriter) -> None:
+        self._numpy = numpy
+        #: Of torch, with the words in its memory where numpy may be given them.
+        self._generator: torch.Generator | None = None
+        self._words: memoryview | None = None
+
+    def seed(self, seed: int) -> None:
+        """As ``random.seed``, ``numpy.random.seed`` and ``torch.manual_seed`` of the CPU's stream.
+
+        Args:
+            seed: 64 bits; numpy takes the low 32.
+        """
+        owner: Any = getattr(random.seed, "__self__", None)
+        is_plain: bool = type(owner) is random.Random
+        if is_plain and _is_python_as_expected():
+            _seed_words(owner, seed)
+            owner.gauss_next = None
+        else:
+            random.seed(seed)
+        generator = torch.default_generator
+        generator.manual_seed(seed)
+        if generator is not self._generator:
+            self._generator, self._words = generator, None
+            if _are_words_alike():
+                self._words = words_memory(generator)
+        if self._words is None or not self._numpy.begin(self._words):
+            np.random.seed(seed & _LOW_BITS)
+            self._numpy.look()
+
+
+@functools.cache
+def _is_python_as_expected() -> bool:
+    """Whether what lies over python's generator does nothing but forget half of a pair."""
+    long = random.Random()  # noqa: S311 # seeds are compared
+    short: Any = random.Random()  # noqa: S311 # the same
+    for seed in _TRIED:
+        long.gauss(0, 1)
+        short.gauss(0, 1)
+        long.seed(seed)
+        _seed_words(short, seed)
+        short.gauss_next = None
+        if long.getstate() != short.getstate():
+            return False
+    return True
+
+
+@functools.cache
+def _are_words_alike() -> bool:
+    """Whether numpy makes the words that torch makes."""
+    generator = torch.Generator()
+    words = words_memory(generator)
+    if words is None:
+        return False
+    for seed in _TRIED:
+        generator.manual_seed(seed)
+        state: Any = np.random.RandomState(seed & _LOW_BITS).get_state()
+        if words.tobytes() != state[1].tobytes() or state[2:] != (624, 0, 0.0):
+            return False
+    return True
