@@ -49,9 +49,9 @@ class NumpyWriter:
     """
 
     def __init__(self) -> None:
-        #: What was looked at last, and its memory where it may be written to.
-        self._generator: object = None
-        self._memory: memoryview | None = None
+        #: What was looked at last, and its words and position where they may be written to.
+        self._generator: Any = None
+        self._memory: tuple[memoryview, memoryview] | None = None
 
     def write(self, state: tuple[Any, ...]) -> None:
         """As ``numpy.random.set_state`` of a Mersenne Twister.
@@ -59,29 +59,25 @@ class NumpyWriter:
         Args:
             state: As of :class:`auditkit.observe.rng.streams.GlobalStreams`.
         """
-        memory = None if state[3] else self._known()
-        if memory is None:
+        if state[3] or not self._put(state[1].tobytes(), _POSITION.pack(state[2])):
             np.random.set_state(state)
             self.look()
-        else:
-            memory[:] = state[1].tobytes() + _POSITION.pack(state[2])
 
     def begin(self, words: memoryview) -> bool:
         """Go to where seeding goes that makes these words; False where numpy is to be asked."""
-        memory = self._known()
-        if memory is None:
-            return False
-        memory[:_WORDS] = words
-        memory[_WORDS:] = _AT_THE_END
-        return True
+        return self._put(words, _AT_THE_END)
 
-    def _known(self) -> memoryview | None:
-        """The memory, its half of a pair forgotten; None where it is not known."""
-        generator = current_generator()
-        if self._memory is None or generator is not self._generator:
-            return None
+    def _put(self, words: bytes | memoryview, position: bytes) -> bool:
+        """Write to the memory, half of a pair forgotten; False where it is not known."""
+        generator = self._generator
+        if self._memory is None or current_generator() is not generator:
+            return False
         _set_generator(generator)
-        return self._memory
+        own_words, own_position = self._memory
+        with generator.lock:  # another thread may be drawing
+            own_words[:] = words
+            own_position[:] = position
+        return True
 
     def look(self) -> None:
         """Look for the memory of the generator, where it is another one than the last time."""
@@ -95,5 +91,5 @@ class NumpyWriter:
         _set_generator(generator)
         is_forgotten = np.random.get_state()[3] == 0  # type: ignore[index]
         np.random.set_state(state)
-        if is_forgotten and current_generator() is generator:
-            self._memory = memory
+        if memory is not None and is_forgotten and current_generator() is generator:
+            self._memory = memory[:_WORDS], memory[_WORDS:]

@@ -28,8 +28,10 @@ from torch.utils.data._utils.pin_memory import pin_memory
 from auditkit.errors import AuditError, ProgramError
 from auditkit.formats.seeds import SampleSeeds, derive_seed
 from auditkit.observe.rng.streams import Generator, is_generator, reseed, seed_sample
+from auditkit.observe.values.batches import BatchDigester
 from auditkit.observe.values.codec import flatten
 from auditkit.observe.values.digests import digest_leaves
+from auditkit.observe.values.flatten import is_plain_batch
 from auditkit.records.digest import ABSENT, EVIDENCE_RECIPE
 
 #: What an intercepted sampler hands to the dataset in place of an index: (epoch, index), and a
@@ -37,6 +39,9 @@ from auditkit.records.digest import ABSENT, EVIDENCE_RECIPE
 Key = tuple[int, ...]
 
 _OWN = "_auditkit_"
+
+#: Digests lists and tuples of tensors: those of one data set are of one kind, which it knows.
+_PLAIN_SAMPLES = BatchDigester(commit=False)
 
 
 class PerSample:
@@ -132,6 +137,8 @@ class MeasuredCollate:
 def sample_digest(sample: Any) -> bytes:
     """Digest of a sample as the data set gives it; zeros where it is of no kind that has one."""
     try:
+        if is_plain_batch(sample):
+            return _PLAIN_SAMPLES.digest(sample)[1]
         return digest_leaves(EVIDENCE_RECIPE, flatten(sample, where="sample", data=True))
     except AuditError:
         return ABSENT

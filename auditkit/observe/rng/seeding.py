@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from auditkit.observe.rng.numpy_memory import NumpyWriter
-from auditkit.observe.rng.torch_memory import words_memory
+from auditkit.observe.rng.torch_memory import SeededWords, seeded_words
 
 _LOW_BITS = 0xFFFFFFFF
 #: Of python's generator, below the methods that the module ``random`` lays over it.
@@ -36,7 +36,7 @@ class SampleSeeder:
         self._numpy = numpy
         #: Of torch, with the words in its memory where numpy may be given them.
         self._generator: torch.Generator | None = None
-        self._words: memoryview | None = None
+        self._seeded: SeededWords | None = None
 
     def seed(self, seed: int) -> None:
         """As ``random.seed``, ``numpy.random.seed`` and ``torch.manual_seed`` of the CPU's stream.
@@ -54,10 +54,11 @@ class SampleSeeder:
         generator = torch.default_generator
         generator.manual_seed(seed)
         if generator is not self._generator:
-            self._generator, self._words = generator, None
-            if _are_words_alike():
-                self._words = words_memory(generator)
-        if self._words is None or not self._numpy.begin(self._words):
+            self._generator = generator
+            self._seeded = seeded_words(generator) if _are_words_alike() else None
+        seeded = self._seeded
+        is_done = seeded is not None and self._numpy.begin(seeded.words) and seeded.are_fresh()
+        if not is_done:
             np.random.seed(seed & _LOW_BITS)
             self._numpy.look()
 
@@ -80,14 +81,19 @@ def _is_python_as_expected() -> bool:
 
 @functools.cache
 def _are_words_alike() -> bool:
-    """Whether numpy makes the words that torch makes."""
+    """Whether numpy makes the words that torch makes, and torch tells that they are those."""
     generator = torch.Generator()
-    words = words_memory(generator)
-    if words is None:
+    seeded = seeded_words(generator)
+    if seeded is None:
         return False
     for seed in _TRIED:
         generator.manual_seed(seed)
         state: Any = np.random.RandomState(seed & _LOW_BITS).get_state()
-        if words.tobytes() != state[1].tobytes() or state[2:] != (624, 0, 0.0):
+        is_same = seeded.words.tobytes() == state[1].tobytes() and state[2:] == (624, 0, 0.0)
+        if not is_same or not seeded.are_fresh():
+            return False
+    for n_drawn in (1, 622, 1):  # of 624 words
+        torch.rand(n_drawn, generator=generator)
+        if seeded.are_fresh():
             return False
     return True

@@ -9,6 +9,7 @@ Where anything is otherwise nothing is looked at, and torch is asked.
 from __future__ import annotations
 
 import functools
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,9 @@ _BEFORE, _LENGTH = 20, 624 * 4
 _PARTS = (slice(0, 13), slice(16, _BEFORE + _LENGTH))
 #: Whether there are these numbers.
 _FLAGS = (_BEFORE + _LENGTH + 8, _BEFORE + _LENGTH + 20)
+#: How many words are left and which is next, before the words; and both after seeding.
+_POSITION = struct.Struct("=i4xI")
+_FRESH = (1, 0)
 #: Behind a table of functions and a count of references, and no further than that.
 _FIRST, _LAST = 16, 512
 
@@ -62,8 +66,30 @@ def generator_memory(generator: torch.Generator) -> GeneratorMemory | None:
     return memory if not found or found.endswith(_words(generator)) else None
 
 
-def words_memory(generator: torch.Generator) -> memoryview | None:
-    """Where the words of a generator on the CPU lie; None where its layout is not known.
+class SeededWords:
+    """Where the words of one generator lie, which seeding makes and drawing changes.
+
+    Args:
+        generator: The generator.
+        place: Where its words begin.
+
+    Attributes:
+        words: Their memory.
+    """
+
+    def __init__(self, generator: torch.Generator, place: int) -> None:
+        begin = _address(generator) + place
+        self.words = memory_view(begin, _LENGTH)
+        self._position = memory_view(begin - _POSITION.size, _POSITION.size)
+
+    def are_fresh(self) -> bool:
+        """Whether nobody, in no other thread, has drawn since the generator was seeded."""
+        # A draw counts down what is left before it changes a word.
+        return _POSITION.unpack(self._position) == _FRESH
+
+
+def seeded_words(generator: torch.Generator) -> SeededWords | None:
+    """The words of a generator on the CPU; None where its layout is not known.
 
     Args:
         generator: No normal number may be kept back in it.
@@ -71,7 +97,7 @@ def words_memory(generator: torch.Generator) -> memoryview | None:
     place, memory = _place(), generator_memory(generator)
     if place is None or memory is None or not memory.read():
         return None
-    return memory_view(_address(generator) + place, _LENGTH)
+    return SeededWords(generator, place)
 
 
 @functools.cache

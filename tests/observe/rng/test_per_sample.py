@@ -18,6 +18,7 @@ from torch.utils.data import (
     default_convert,
 )
 
+from auditkit.errors import AuditError
 from auditkit.formats.seeds import derive_seed
 from auditkit.observe.rng import per_sample
 from auditkit.observe.rng.per_sample import (
@@ -27,8 +28,12 @@ from auditkit.observe.rng.per_sample import (
     PerWorkerInit,
     SampleStreams,
     draws_in_collate,
+    sample_digest,
 )
 from auditkit.observe.rng.streams import capture_streams, seed_sample
+from auditkit.observe.values.codec import flatten
+from auditkit.observe.values.digests import digest_leaves
+from auditkit.records.digest import ABSENT, EVIDENCE_RECIPE
 
 SEEDS = SampleStreams(7)
 
@@ -118,6 +123,36 @@ def test_torchs_own_collates_are_known_not_to_draw() -> None:
     assert not draws_in_collate(default_collate)
     assert not draws_in_collate(default_convert)
     assert draws_in_collate(lambda samples: samples)
+
+
+class _Array(np.ndarray[Any, Any]):
+    """A class of its own, which is no data."""
+
+
+def _samples() -> Iterator[Any]:
+    x, y = torch.arange(12.0).reshape(3, 4), torch.tensor(5)
+    halves = x[:, ::2]
+    yield from ([x, y], (x, y), (x.double(), y), (x[:2], y), (y, x), (x, x), (x[1], x), (x,))
+    yield from ((halves, y), (x.requires_grad_(), y), (x.detach(), y), (halves.conj(), y[None]))
+    yield from ((x.detach().to_sparse(), y), (x.detach().to_sparse(), 3), object(), x, (), [])
+    yield from ((x.detach(), 3), {"x": x, "y": y}, (x.detach().numpy(), y), np.zeros(3), "text")
+    yield (np.zeros(3).view(_Array), y)
+
+
+def test_a_sample_is_digested_as_what_it_is_whatever_came_before() -> None:
+    samples = [*_samples(), *reversed([*_samples()])]
+    n_absent = 0
+    for sample in samples:
+        try:
+            expected = digest_leaves(EVIDENCE_RECIPE, flatten(sample, where="", data=True))
+        except AuditError:
+            expected, n_absent = ABSENT, n_absent + 1
+        assert sample_digest(sample) == expected
+    assert n_absent == 8
+    x = torch.zeros(4)
+    before = sample_digest((x, x + 1))
+    x[2] = 1
+    assert sample_digest((x, x + 1)) != before
 
 
 class _Own(TensorDataset):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from torch.utils.data import Dataset
 
 from auditkit.formats.seeds import derive_seed
-from auditkit.observe.rng import seeding, streams
+from auditkit.observe.rng import numpy_memory, seeding, streams
 from auditkit.observe.rng.numpy_memory import NumpyWriter
 from auditkit.observe.rng.per_sample import PerSampleDataset, SampleStreams
 from auditkit.observe.rng.seeding import SampleSeeder
@@ -135,6 +136,47 @@ def test_another_generator_behind_torch_is_seeded(monkeypatch: pytest.MonkeyPatc
         assert np.array_equal(found.numpy[1], expected.numpy[1])
         assert torch.equal(own.get_state(), expected.torch)
         random.random(), np.random.rand(), torch.rand(1, generator=own)
+
+
+def test_where_another_thread_draws_from_torch_numpy_has_its_own_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own, drawn = torch.Generator(), [0]
+
+    class Shared:
+        def manual_seed(self, seed: int) -> None:
+            own.manual_seed(seed)
+            torch.rand(drawn[0], generator=own)  # before anybody can have looked
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(own, name)
+
+    monkeypatch.setattr(torch, "default_generator", Shared())
+    seeder = SampleSeeder(NumpyWriter())
+    seeder.seed(1)
+    for drawn[0] in (0, 1, 623, 624, 625):
+        seeder.seed(5)
+        expected: Any = np.random.RandomState(5).get_state()
+        found: Any = np.random.get_state()
+        assert np.array_equal(found[1], expected[1])
+        assert found[2:] == expected[2:]
+
+
+def test_nothing_is_written_while_another_thread_draws_from_numpy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seeder = SampleSeeder(NumpyWriter())
+    seeder.seed(1)
+    # which waits for the lock, too, but the other may begin to draw right after it
+    monkeypatch.setattr(numpy_memory, "_set_generator", lambda _: None)
+    lock, before = BIT_GENERATOR().lock, BIT_GENERATOR().state["state"]["key"].tolist()
+    thread = threading.Thread(target=seeder.seed, args=(2,))
+    with lock:
+        thread.start()
+        thread.join(0.05)
+        assert thread.is_alive()
+    thread.join()
+    assert BIT_GENERATOR().state["state"]["key"].tolist() != before
 
 
 class Drawing(Dataset[Any]):
