@@ -63,7 +63,7 @@ class StepProgress:
         unit: str = "steps",
     ) -> None:
         self._what, self._total, self._begins, self._unit = what, total, begins, unit
-        self._done: dict[tuple[int, bool], int] = {}
+        self._done: dict[tuple[int, int | None, bool], int] = {}
         self._jobs: dict[int, Progress] = {}
         self._lock = threading.Lock()
         self._started = time.monotonic()
@@ -85,7 +85,7 @@ class StepProgress:
 
     def report(self, progress: Progress) -> None:
         """Take a worker's progress; safe to call from several threads."""
-        key = (progress.seed, progress.branch in ("trunk", "control"))
+        key = (progress.seed, progress.fork, progress.branch in ("trunk", "control"))
         with self._lock:
             self._stepping = self._stepping or time.monotonic()
             # A repeated replay starts over; what was done once stays done.

@@ -143,6 +143,7 @@ class Progress:
         step: The last step that was taken.
         done: Steps that this job has taken; of a worker's branch, that this branch has.
         total: Steps that it will take.
+        fork: The step that its branches begin after: a study may have several.
     """
 
     seed: int
@@ -150,3 +151,4 @@ class Progress:
     step: int
     done: int
     total: int
+    fork: int | None = None

@@ -146,7 +146,7 @@ def _trunk(job: Job, factory: LoadedFactory, report: Report) -> TrunkResult:
         measure_samples(session, plan, None)
         keep_consumed(session, plan)
         auditor = Auditor(1, commit_data=True, recipe=plan.evidence_digest, beside=True)
-        report_step = _step_reporter(report, job.seed, plan.horizon, lambda t: _phase(plan, t))
+        report_step = _step_reporter(report, job, plan.horizon, lambda t: _phase(plan, t))
         callback = ForksCallback(session, fork_jobs(job), report_step)
         note_read_backs()
         hold(session, 1, plan.horizon, auditor, callback, plan.has_state)
@@ -170,7 +170,7 @@ def _branches(
         built = built_program(session)
         name = Forks(before).each(job.branches, lent)
         steps = plan.horizon - plan.fork_at
-        report_step = _step_reporter(report, job.seed, steps, _constant(name), -plan.fork_at)
+        report_step = _step_reporter(report, job, steps, _constant(name), -plan.fork_at)
         with _error_location(name):
             record = _branch(job, session, name, report_step)
     return branch_result(job, record, built)
@@ -242,7 +242,7 @@ def _modules(job: Job, factory: LoadedFactory, report: Report) -> ModuleTrace:
                 fork = with_batches(session, saved)
                 _start_branch(job, session, fork, read_order(job), spec, job.version_of(name))
             first, recalibration = plan.fork_at + 1, fork.recalibration
-        report_step = _step_reporter(report, job.seed, job.step, _constant("modules"))
+        report_step = _step_reporter(report, job, job.step, _constant("modules"))
         segments = SegmentWatch(session, plan)
         callback = ModuleCallback(session.program.model, job.step, report_step, segments)
         breaking = Breaking(callback, job, session, name, recalibration)
@@ -264,7 +264,7 @@ def _preflight(job: Job, factory: LoadedFactory, report: Report) -> Preflight:
     """Train a few steps and ask for everything; see :mod:`auditkit.study.worker.preflight`."""
     started, plan = time.process_time(), plan_of(job)  # since this process began
     n_steps = trial_steps(plan, job.step or 0)
-    report_step = _step_reporter(report, job.seed, n_steps, _constant("preflight"))
+    report_step = _step_reporter(report, job, n_steps, _constant("preflight"))
     with _error_location(f"seed {job.seed}"), noted_warnings() as warned:
         begin = time.perf_counter()
         with _session(job, factory) as session:
@@ -385,9 +385,11 @@ def _phase(plan: StudyPlan, step: int) -> str:
 
 
 def _step_reporter(
-    report: Report, seed: int, total: int, branch: Callable[[int], str], base: int = 0
+    report: Report, job: Job, total: int, branch: Callable[[int], str], base: int = 0
 ) -> Callable[[int], None]:
+    fork = plan_of(job).fork_at
+
     def report_step(step: int) -> None:
-        report(Progress(seed, branch(step), step, base + step, total))
+        report(Progress(job.seed, branch(step), step, base + step, total, fork))
 
     return report_step
