@@ -425,6 +425,23 @@ def test_a_loader_without_indices_takes_no_order_perturbation(tmp_path: Path, ke
     assert not list((tmp_path / "run").glob("seed-*/*fork*"))  # before anything was trained
 
 
+@pytest.mark.parametrize(
+    ("mode", "is_shared"), [("a", False), ("w", True), ("a+", True), ("r", True)]
+)
+def test_a_log_that_is_only_appended_to_keeps_no_process_from_being_forked(
+    tmp_path: Path, mode: str, is_shared: bool
+) -> None:
+    (tmp_path / "train.log").touch()
+    before = Unforkable.now()
+    with (tmp_path / "train.log").open(mode, encoding="utf-8"):
+        now = Unforkable.now()
+    assert before is not None
+    assert now is not None
+    assert [name.partition(" ")[2] for name in now.files - before.files] == (
+        [str(tmp_path / "train.log")] if is_shared else []
+    )
+
+
 @pytest.mark.parametrize("is_lost", [False, True])
 def test_a_device_that_a_fork_could_not_initialise_keeps_a_process_from_being_forked(
     monkeypatch: pytest.MonkeyPatch, is_lost: bool
