@@ -318,7 +318,7 @@ REPLAY = ReplayReport(
     checkpoints=4,
 )
 
-COST = Cost(0.01, 2.5, 0.25, 0.5, 2**53 + 1, 320, 797, 10, 2**20)
+COST = Cost(0.01, 2.5, 0.25, 0.5, 2**53 + 1, 320, 797, 10, 2**20, ("2 threads",), True)
 
 NUDGE = NudgeTrial(16, 64, 1e-6, 0.5, "an RMSD of", 100)
 

@@ -74,16 +74,16 @@ class Unforkable:
             ),
         )
 
-    def grown(self, before: Unforkable) -> bool:
-        """Whether there is anything of it that was not there before."""
-        return (
-            self.threads > 1
-            or bool(self.devices)
-            or any(
-                getattr(self, name) - getattr(before, name)
-                for name in ("files", "shared", "children")
-            )
-        )
+    def beyond(self, before: Unforkable) -> list[str]:
+        """What of it was not there before, for people."""
+        files = sorted(name.partition(" ")[2] for name in self.files - before.files)
+        return [
+            *([f"{self.threads} threads"] if self.threads > 1 else []),
+            *sorted(self.devices),
+            *(f"the open {name}" for name in files),
+            *(["shared memory"] if self.shared - before.shared else []),
+            *(["a child process"] if self.children - before.children else []),
+        ]
 
 
 class Forks:
@@ -94,8 +94,7 @@ class Forks:
     """
 
     def __init__(self, before: Unforkable | None) -> None:
-        now = Unforkable.now()
-        self.can_fork = now is not None and before is not None and not now.grown(before)
+        self.can_fork = not unshared(before)
 
     def begin(self) -> bool:
         """Fork a process and wait for its end; this one ends as that one where it did not do well.
@@ -149,6 +148,18 @@ class Forks:
         if failed:
             _end_like(os.waitstatus_to_exitcode(failed))
         os._exit(0)
+
+
+def unshared(before: Unforkable | None) -> tuple[str, ...]:
+    """What keeps this process from being forked, for people; nothing where it can be.
+
+    Args:
+        before: What it had before the program was loaded, if that could be told.
+    """
+    now = Unforkable.now()
+    if now is None or before is None:
+        return ("what this system does not tell of a process",)
+    return tuple(now.beyond(before))
 
 
 def look_up() -> None:
