@@ -690,7 +690,7 @@ EXAMPLES: tuple[Any, ...] = (
     NUDGE,
     PREFLIGHT,
     ModuleTrace((("0 (Conv2d) input", sha("1")), ("0 (Conv2d) output", sha("2")))),
-    Progress(0, "trunk", 3, 3, 9, 2),
+    Progress(0, "trunk", 3, 3, 9, 2, 4),
     Producer("auditkit", "0.1.0"),
     RunTimes("2026-01-01T00:00:00Z", "2026-01-01T00:10:00Z"),
     EXTENSION,

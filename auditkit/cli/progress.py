@@ -87,6 +87,9 @@ class StepProgress:
         """Take a worker's progress; safe to call from several threads."""
         key = (progress.seed, progress.fork, progress.branch in ("trunk", "control"))
         with self._lock:
+            if progress.kept:
+                self._total = self._total and max(self._total - progress.kept, 0)
+                return
             self._stepping = self._stepping or time.monotonic()
             # A repeated replay starts over; what was done once stays done.
             self._done[key] = max(self._done.get(key, 0), progress.done)

@@ -15,7 +15,7 @@ from auditkit.cli.outputs import REPRODUCTION, destination
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress, waiting
 from auditkit.cli.received import manifest_path
-from auditkit.cli.run import steps_left
+from auditkit.cli.run import total_steps
 from auditkit.cli.run_places import local_folder
 from auditkit.cli.saying import say
 from auditkit.cli.spelling import counted
@@ -122,7 +122,7 @@ def _rerun(
         folder, request.arguments, jobs, resume, request.command, request.engine
     )
     warnings: list[str] = []
-    total = steps_left(folder, plan, plan.seeds)
+    total = total_steps(plan, len(plan.seeds))
     with StepProgress(total, "reproduce", first_step(request.engine)) as progress:
         made = rerun_study(run, again, signer, progress.report, warnings.append)
     for warning in warnings:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -44,7 +44,6 @@ from auditkit.engines.spec import EngineSpec
 from auditkit.errors import PlanError, UsageError
 from auditkit.files import store
 from auditkit.files.run_folder import RunFolder
-from auditkit.files.run_parts import steps_kept
 from auditkit.processes.worker_pool import Workers
 from auditkit.records.job import ProgramSource
 from auditkit.records.manifest import MANIFEST_NAME
@@ -262,8 +261,7 @@ def _run(ctx: click.Context, request: StudyRequest, signer: SigningKey, workers:
     _print_warnings(said)
     warnings: list[str] = []
     try:
-        left = steps_left(request.out, request.plan, request.seeds)
-        with StepProgress(left, "run") as progress:
+        with StepProgress(total_steps(request.plan, len(request.seeds)), "run") as progress:
             manifest = run_study(request, signer, progress.report, warnings.append, workers)
         ctx.meta[KEPT] = _complete(manifest)
         return manifest
@@ -298,9 +296,9 @@ def _print_warnings(warnings: Iterable[str]) -> None:
         say(f"warning: {warning}")
 
 
-def steps_left(folder: Path, plan: StudyPlan, seeds: Sequence[int]) -> int:
-    """Training steps of a study's seeds but for those that an interrupted run has kept."""
-    return len(seeds) * plan.seed_steps - steps_kept(folder, plan, seeds)
+def total_steps(plan: StudyPlan, n_seeds: int) -> int:
+    """Training steps of a study's seeds."""
+    return n_seeds * plan.seed_steps
 
 
 def _what_to_run(

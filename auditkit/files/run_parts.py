@@ -18,7 +18,6 @@ from auditkit.errors import ArtifactError, AuditError
 from auditkit.files import artifacts, store
 from auditkit.formats import canonical
 from auditkit.records.manifest import CODE_FOLDER, BranchRecord, CodeFile, FileRecord
-from auditkit.records.plan import StudyPlan
 from auditkit.records.results import BranchesResult, TrunkResult
 
 #: Name of the part that is trunk and control.
@@ -191,19 +190,6 @@ def notes(folder: Path, seed: int | None = None, fork: int | None = None) -> lis
     """Every note that lies in a run's folder, of one seed and fork or of all."""
     where = "seed-*" if seed is None else seed_name(seed, fork)
     return sorted(folder.glob(f"{where}/*{_NOTE}"))
-
-
-def steps_kept(folder: Path, plan: StudyPlan, seeds: Iterable[int]) -> int:
-    """Training steps of the parts of these seeds whose notes lie in a run's folder."""
-    steps = 0
-    for seed in seeds:
-        found = [
-            (fork, len(notes(folder, seed, fork if plan.further_forks else None)))
-            for fork in plan.forks
-        ]
-        steps += plan.horizon * any(n_parts for _, n_parts in found)
-        steps += sum(max(n_parts - 1, 0) * (plan.horizon - fork) for fork, n_parts in found)
-    return steps
 
 
 def _roles(branches: Iterable[BranchRecord]) -> dict[str, str]:

@@ -144,6 +144,7 @@ class Progress:
         done: Steps that this job has taken; of a worker's branch, that this branch has.
         total: Steps that it will take.
         fork: The step that its branches begin after: a study may have several.
+        kept: Steps of an interrupted run that need not be taken again.
     """
 
     seed: int
@@ -152,3 +153,4 @@ class Progress:
     done: int
     total: int
     fork: int | None = None
+    kept: int = 0
