@@ -318,7 +318,7 @@ REPLAY = ReplayReport(
     checkpoints=4,
 )
 
-COST = Cost(0.01, 2.5, 0.25, 0.5, 2**53 + 1, 320, 797, 10, 2**20)
+COST = Cost(0.01, 2.5, 0.25, 0.5, 2**53 + 1, 320, 797, 10, 2**20, ("2 threads",), True)
 
 NUDGE = NudgeTrial(16, 64, 1e-6, 0.5, "an RMSD of", 100)
 
@@ -690,7 +690,7 @@ EXAMPLES: tuple[Any, ...] = (
     NUDGE,
     PREFLIGHT,
     ModuleTrace((("0 (Conv2d) input", sha("1")), ("0 (Conv2d) output", sha("2")))),
-    Progress(0, "trunk", 3, 3, 9),
+    Progress(0, "trunk", 3, 3, 9, 2, 4),
     Producer("auditkit", "0.1.0"),
     RunTimes("2026-01-01T00:00:00Z", "2026-01-01T00:10:00Z"),
     EXTENSION,

@@ -283,6 +283,7 @@ def study_in_process(
     *,
     fresh: bool = False,
     resume: bool = False,
+    report: Callable[[Progress], None] = lambda _: None,
     warn: Callable[[str], None] = lambda _: None,
 ) -> Run:
     """Run a study in this process, or in fresh ones after all.
@@ -299,7 +300,7 @@ def study_in_process(
     with kind() as workers:
         try:
             signing = SigningKey(key, fingerprint(key), "test")
-            run_study(request, signing, warn=warn, workers=workers)
+            run_study(request, signing, report, warn, workers)
         except ReplicaMismatch as error:  # its manifest is there to be verified
             warn(error.message)
     return Run(out, key)

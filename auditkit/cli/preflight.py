@@ -20,6 +20,9 @@ from auditkit.statistics.design import Design, design_of, grown, shrinks
 from auditkit.statistics.outcomes import GROWN
 from auditkit.study.request import StudyRequest
 
+#: Times that a run imports the program, and calls its factory, for no seed in particular.
+_TRIALS = 3
+
 _WORDS = ("seed", "branch", "placebo", "Holm", "floor developed", "placebo_scale")
 
 
@@ -45,10 +48,13 @@ def estimate_cost(found: Preflight, plan: StudyPlan, n_seeds: int) -> Estimate:
     cost, is_script = found.cost, found.opened is None
     n_branches, steps = 1 + len(plan.forks) * (len(plan.branch_names) - 1), plan.seed_steps
     seconds = n_seeds * steps * cost.step_seconds
-    # Every process calls the factory; a seed's share the imports, but for the first seed's and
-    # those of a script, which is started for every branch.
-    seconds += n_seeds * n_branches * (cost.build_seconds + cost.branch_seconds)
-    seconds += (n_seeds * n_branches if is_script else n_seeds + 3) * cost.start_seconds
+    # Branches that are forks share one call of the factory a fork, and all seeds one import; the
+    # preflight and the first trunk have their own. A script is started for every branch.
+    n_processes = n_seeds * n_branches
+    n_calls = n_processes if is_script or cost.alone else n_seeds * (1 + len(plan.forks))
+    n_starts = n_processes if is_script or cost.imports_alone else 0
+    seconds += n_processes * cost.branch_seconds + (n_calls + _TRIALS) * cost.build_seconds
+    seconds += (n_starts + _TRIALS) * cost.start_seconds
     evidence = steps * cost.row_bytes
     kept = cost.outcome_bytes or 2 * 4 * cost.n_probe * cost.n_classes
     probes = len(plan.forks) * len(plan.branch_names) * (1 + len(plan.probed)) * kept
@@ -96,6 +102,7 @@ def print_dry_run(
         ("training steps", f"{cost.steps:,}"),
         ("one step", f"{found.cost.step_seconds * 1000:.2f} ms with its evidence"),
         ("processor time", f"{_duration(cost.seconds)}, process starts included"),
+        *([("processes", _alone(found))] if found.cost.alone else []),
         ("wall time", f"{wall} with --jobs {jobs}"),
         ("to verify", f"as long: by default every branch is replayed ({wall} more)"),
         ("disk", f"{decimal(cost.seed_bytes)} a seed, {decimal(n_seeds * cost.seed_bytes)} in all"),
@@ -126,6 +133,22 @@ def print_outlook(out: Console, request: StudyRequest) -> None:
     )
     out.print(f"{_tests(design, plan)}: {_seeds(design, plan)}")
     out.print(f"placebos: {_placebos(found, plan)}")
+    if found.cost.alone:
+        out.print(f"processes: {_alone(found)}")
+
+
+def _alone(found: Preflight) -> str:
+    """Why branches are no forks: what that costs is seconds a branch, and may be easy to mend."""
+    cost = found.cost
+    does, seconds = (
+        ("imports the program", cost.start_seconds)
+        if cost.imports_alone
+        else ("calls the factory", cost.build_seconds)
+    )
+    return (
+        f"every branch {does} by itself ({seconds:.1f} s each), since forks would share or lack "
+        f"{', '.join(cost.alone)}"
+    )
 
 
 def _break(plan: StudyPlan) -> str:

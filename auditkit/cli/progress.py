@@ -63,7 +63,7 @@ class StepProgress:
         unit: str = "steps",
     ) -> None:
         self._what, self._total, self._begins, self._unit = what, total, begins, unit
-        self._done: dict[tuple[int, bool], int] = {}
+        self._done: dict[tuple[int, int | None, bool], int] = {}
         self._jobs: dict[int, Progress] = {}
         self._lock = threading.Lock()
         self._started = time.monotonic()
@@ -85,8 +85,11 @@ class StepProgress:
 
     def report(self, progress: Progress) -> None:
         """Take a worker's progress; safe to call from several threads."""
-        key = (progress.seed, progress.branch in ("trunk", "control"))
+        key = (progress.seed, progress.fork, progress.branch in ("trunk", "control"))
         with self._lock:
+            if progress.kept:
+                self._total = self._total and max(self._total - progress.kept, 0)
+                return
             self._stepping = self._stepping or time.monotonic()
             # A repeated replay starts over; what was done once stays done.
             self._done[key] = max(self._done.get(key, 0), progress.done)

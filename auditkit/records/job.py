@@ -143,6 +143,8 @@ class Progress:
         step: The last step that was taken.
         done: Steps that this job has taken; of a worker's branch, that this branch has.
         total: Steps that it will take.
+        fork: The step that its branches begin after: a study may have several.
+        kept: Steps of an interrupted run that need not be taken again.
     """
 
     seed: int
@@ -150,3 +152,5 @@ class Progress:
     step: int
     done: int
     total: int
+    fork: int | None = None
+    kept: int = 0

@@ -16,7 +16,7 @@ class Cost:
 
     Attributes:
         step_seconds: Median time of a recorded training step.
-        start_seconds: Processor time until a process has imported the program.
+        start_seconds: Processor time of importing the program.
         build_seconds: Time to call the factory.
         branch_seconds: Time to restore a fork, and to evaluate and digest the branch at every time.
         snapshot_bytes: Size of one fork file.
@@ -24,6 +24,8 @@ class Cost:
         n_probe: Examples of the probe.
         n_classes: Scores that an example of the probe is given.
         outcome_bytes: What a branch keeps of the probe at one time, where it is no whole table.
+        alone: What a fork would share or lack, for people: every branch has a new process then.
+        imports_alone: Whether each of them imports the program, too.
     """
 
     step_seconds: float
@@ -35,6 +37,8 @@ class Cost:
     n_probe: int
     n_classes: int
     outcome_bytes: int | None = None
+    alone: tuple[str, ...] = ()
+    imports_alone: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from functools import partial
 from pathlib import Path
 
 from auditkit.engines.remote_workers import RemoteWorkers, refuse_command
+from auditkit.errors import PlanError
 from auditkit.files import store
 from auditkit.files.run_folder import FinishedSeed, RunFolder
-from auditkit.files.run_parts import BranchPart, TrunkPart, present
+from auditkit.files.run_parts import TRUNK, BranchPart, TrunkPart, present
 from auditkit.processes.side_by_side import Slots
 from auditkit.processes.worker_pool import Workers, run_apart
 from auditkit.records.job import Job, Progress
@@ -116,7 +117,9 @@ def _run_forks(
         _seed_job(replace(request, plan=plan.at(each.fork or 0)), each, seed) for each in folders
     ]
     trunks = [each.parts(seed).trunk() for each in folders]
-    if any(t is None or not _is_left(job, t) for job, t in zip(jobs, trunks, strict=True)):
+    if all(t is not None and _is_left(job, t) for job, t in zip(jobs, trunks, strict=True)):
+        report(Progress(seed, TRUNK, 0, 0, 0, kept=plan.horizon))
+    else:
         for each, job in zip(folders, jobs, strict=True):
             store.make_folder(Path(job.out))
             each.parts(seed).discard()
@@ -125,6 +128,7 @@ def _run_forks(
             jobs[0], kind="trunk", plan=plan, fork=None, order=None, shares_imports=not first
         )
         result = workers.run(job, report)
+        _require_same_code(request, seed, result)
         for each, part in zip(folders, (result, *result.further), strict=True):
             each.parts(seed).keep_trunk(replace(part, further=(), read_back=result.read_back))
     found: list[FinishedSeed] = []
@@ -153,7 +157,14 @@ def _run_seed(
     if trunk is not None and missing and not _is_left(job, trunk):
         trunk, missing = None, tuple(sorted(names, key="replica".__eq__))
 
+    steps = len(kept) * (request.plan.horizon - request.plan.fork_at) if trunk is not None else 0
+    if trunk is not None and folder.fork is None:
+        steps += request.plan.horizon  # of several forks' it is said once
+    if steps:
+        report(Progress(seed, TRUNK, 0, 0, 0, kept=steps))
+
     def keep(result: BranchesResult) -> None:
+        _require_same_code(request, seed, result)
         kept[result.branches[0].name] = parts.keep_branch(result)
 
     if trunk is None:
@@ -164,6 +175,7 @@ def _run_seed(
         results = run(replace(job, branches=missing), report, keep)
         result = next(results)
         assert isinstance(result, TrunkResult)  # noqa: S101
+        _require_same_code(request, seed, result)
         if request.command and apart and request.preflight is not None:
             require_seeded(request.preflight.built, result)
         trunk = parts.keep_trunk(result)
@@ -185,6 +197,25 @@ def _run_seed(
     for name in trunk.result.left:
         store.remove(Path(job.out) / name)
     return (_finished(request, folder, trunk, [kept[name] for name in names]),)
+
+
+def _require_same_code(
+    request: StudyRequest, seed: int, result: TrunkResult | BranchesResult
+) -> None:
+    """Require the sources to be those of the preflight: what came after an edit is worth nothing.
+
+    Raises:
+        PlanError: Naming the file.
+    """
+    code = () if request.preflight is None else request.preflight.code
+    known = {file.name: file.sha256 for file in code}
+    for file in result.code:
+        if known.get(file.name, file.sha256) != file.sha256:
+            raise PlanError(
+                f"{file.name} changed while the study ran",
+                where=f"seed {seed}",
+                hint="put it back and go on with --resume, or start again in another folder",
+            )
 
 
 def _is_left(job: Job, trunk: TrunkPart) -> bool:

@@ -116,6 +116,18 @@ def test_many_jobs_have_few_lines_in_the_order_of_their_seeds(
     assert progress.jobs() == [*(f"seed {n}: trunk, step 1" for n in range(1, 9)), "and 3 more"]
 
 
+def test_forks_of_a_seed_add_up_and_what_is_kept_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pipe(monkeypatch)
+    progress = StepProgress(100, "run")
+    progress.report(Progress(0, "trunk", 0, 0, 0, kept=30))
+    assert progress.head().startswith("run: building the program ..."), "nothing was trained"
+    for fork in (4, 6):
+        progress.report(Progress(1, BRANCH, 9, 9, 20, fork))
+    assert "18 of 70 steps" in progress.head()
+
+
 _SCRIPT = """
 import sys, time
 from auditkit.cli.progress import StepProgress

@@ -394,13 +394,42 @@ def test_where_training_contracts_it_is_said() -> None:
     assert "training contracts" not in _floor(PREFLIGHT, PLAN)
 
 
-def test_a_script_is_started_for_every_branch() -> None:
-    script, starts = replace(PREFLIGHT, opened=None), PREFLIGHT.cost.start_seconds
-    more = [
-        estimate_cost(script, PLAN, n).seconds - estimate_cost(PREFLIGHT, PLAN, n).seconds
-        for n in (1, 2)
+def test_what_forks_cannot_share_is_paid_by_every_branch() -> None:
+    cost = replace(PREFLIGHT.cost, alone=(), imports_alone=False)
+    forked = replace(PREFLIGHT, cost=cost)
+    built = replace(PREFLIGHT, cost=replace(cost, alone=("2 threads",)))
+    imported = replace(built, cost=replace(built.cost, imports_alone=True))
+    seconds = [
+        estimate_cost(each, PLAN, 2).seconds - estimate_cost(each, PLAN, 1).seconds
+        for each in (forked, built, imported, replace(forked, opened=None))
     ]
-    assert more[1] - more[0] == pytest.approx((len(PLAN.branch_names) - 1) * starts)
+    more = [round(each - seconds[0], 6) for each in seconds[1:]]
+    n_branches = len(PLAN.branch_names)  # of forks, trunk and branches call the factory once each
+    calls, starts = (n_branches - 2) * cost.build_seconds, n_branches * cost.start_seconds
+    assert more == [calls, calls + starts, calls + starts]
+    assert estimate_cost(forked, PLAN, 1).seconds > 3 * cost.start_seconds
+
+
+def test_why_branches_are_no_forks_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    forked = replace(PREFLIGHT, cost=replace(PREFLIGHT.cost, alone=(), imports_alone=False))
+    print_dry_run(console(), forked, PLAN, 2)
+    assert "by itself" not in capsys.readouterr().out
+    print_dry_run(console(), PREFLIGHT, PLAN, 2)
+    assert (
+        "every branch imports the program by itself (2.5 s each), since forks would share or lack "
+        "2 threads"
+    ) in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("at_import", [(), ("2 threads",)])
+def test_a_preflight_asks_after_the_imports_and_after_the_factory(
+    monkeypatch: pytest.MonkeyPatch, at_import: tuple[str, ...]
+) -> None:
+    after = (*at_import, "the open /steps.csv")
+    answers = iter([at_import, after])
+    monkeypatch.setattr("auditkit.study.worker.jobs.unshared", lambda _: next(answers))
+    cost = tried().cost
+    assert (cost.alone, cost.imports_alone) == (after, bool(at_import))
 
 
 def test_a_run_and_its_dry_run_estimate_the_same_time(capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,7 @@ import pytest
 from cli_shell import PATIENCE, Shell, content, is_running, timeless, wait_for
 from conftest import Author
 from record_examples import PREFLIGHT
-from studies import PLAN, PROGRAMS, InProcessWorkers, Run, check_files
+from studies import PLAN, PROGRAMS, InProcessWorkers, Run, check_files, study_in_process
 
 from auditkit.cli.options import default_jobs
 from auditkit.diagnose.run_list import find_runs
@@ -39,6 +39,7 @@ from auditkit.signing.keys import PrivateKey, fingerprint
 from auditkit.signing.trust import SigningKey
 from auditkit.study.request import StudyRequest, resolve
 from auditkit.study.runner import run_study
+from auditkit.study.worker import jobs
 
 TINY = "tiny_study.py"
 
@@ -70,6 +71,27 @@ def only_partial(folder: Path) -> None:
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert files
     assert [path.name for path in files if path.suffix != ".partial"] == []
+
+
+@pytest.mark.parametrize("edited_before", ["trunk", "branches"])
+def test_an_edit_after_the_preflight_ends_the_run_where_it_is_seen(
+    tmp_path: Path, key: PrivateKey, monkeypatch: pytest.MonkeyPatch, edited_before: str
+) -> None:
+    ran, asked = jobs.run_job, []
+
+    def edited(job: Job, *others: Any) -> Any:
+        if job.kind == edited_before and edited_before not in asked:
+            with (tmp_path / "run-program" / TINY).open("a", encoding="utf-8") as file:
+                file.write("# a remark\n")
+        asked.append(job.kind)
+        return ran(job, *others)
+
+    monkeypatch.setattr(jobs, "run_job", edited)
+    with pytest.raises(PlanError, match=f"{TINY} changed while the study ran") as told:
+        study_in_process(tmp_path / "run", key, PLAN.changed(seeds=[0, 1]))
+    assert "--resume" in str(told.value.hint)
+    # A further seed may have begun its trunk, which ends it as well.
+    assert asked.count("branches") == (edited_before == "branches")
 
 
 # The manifest

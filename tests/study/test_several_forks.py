@@ -22,6 +22,7 @@ from studies import (
     study_in_process,
 )
 
+from auditkit.cli.progress import StepProgress
 from auditkit.diagnose.runs import open_run
 from auditkit.errors import AuditError, PlanError, StoreError
 from auditkit.evidence.reader import RunEvidence
@@ -288,6 +289,8 @@ def test_an_interrupted_study_goes_on_with_the_forks_that_are_complete(
 ) -> None:
     plan = SEVERAL.changed(seeds=[0], perturbations=["momentum-reset"])
     ran, out = jobs_module.run_job, tmp_path / "run"
+    shown, resumed = (StepProgress(plan.seed_steps, "run") for _ in range(2))
+    assert plan.seed_steps == 10 + 3 * 6 + 3 * 4
     asked: list[tuple[str, int]] = []
 
     def noted(job: Job, *others: Any) -> Any:
@@ -302,12 +305,14 @@ def test_an_interrupted_study_goes_on_with_the_forks_that_are_complete(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jobs_module, "run_job", full_disk)
         with pytest.raises(StoreError, match="no space left"):
-            study_in_process(out, key, plan)
+            study_in_process(out, key, plan, report=shown.report)
+    assert "28 of 40 steps" in shown.head()
     assert asked[2:] == [("trunk", 4), *[("branches", 4)] * 3]
     assert RunFolder(out).progress().endswith("seed 0: trunk and 3 of 6 branches")
     asked.clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jobs_module, "run_job", noted)
-        run = study_in_process(out, key, plan, resume=True)
+        run = study_in_process(out, key, plan, resume=True, report=resumed.report)
+    assert "12 of 12 steps" in resumed.head(), "what was kept is not waited for"
     assert asked[2:] == [("branches", 6)] * 3
     assert check_files(run).exit_code == 0, findings_text(check_files(run))

@@ -3,14 +3,16 @@
 One process calls the factory once, and every branch is a fork of it, taken before anything is
 restored: what a branch leaves behind in module-level state, in a cache or in the environment, no
 other branch sees. Two forks would share what is not memory of their own, or lack it: threads, a
-device, open files (their position is shared), connections, shared memory, child processes. Where
-the program has made any of these, this process runs what is first itself, and everything else is
-given a new process that calls the factory once, too.
+device, open files (their position is shared; what only appends, as to a log, has none),
+connections, shared memory, child processes. Where the program has made any of these, this process
+runs what is first itself, and everything else is given a new process that calls the factory once,
+too.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import stat
@@ -41,7 +43,8 @@ class Unforkable:
 
     Attributes:
         threads: Their number.
-        files: Open files, pipes and sockets, by descriptor and name.
+        files: Open files, pipes and sockets, by descriptor and name; not those that are only
+            appended to.
         shared: Writable shared memory.
         children: Process identifiers.
         devices: Accelerators that were initialised, or that a fork could not initialise.
@@ -71,16 +74,16 @@ class Unforkable:
             ),
         )
 
-    def grown(self, before: Unforkable) -> bool:
-        """Whether there is anything of it that was not there before."""
-        return (
-            self.threads > 1
-            or bool(self.devices)
-            or any(
-                getattr(self, name) - getattr(before, name)
-                for name in ("files", "shared", "children")
-            )
-        )
+    def beyond(self, before: Unforkable) -> list[str]:
+        """What of it was not there before, for people."""
+        files = sorted(name.partition(" ")[2] for name in self.files - before.files)
+        return [
+            *([f"{self.threads} threads"] if self.threads > 1 else []),
+            *sorted(self.devices),
+            *(f"the open {name}" for name in files),
+            *(["shared memory"] if self.shared - before.shared else []),
+            *(["a child process"] if self.children - before.children else []),
+        ]
 
 
 class Forks:
@@ -91,8 +94,7 @@ class Forks:
     """
 
     def __init__(self, before: Unforkable | None) -> None:
-        now = Unforkable.now()
-        self.can_fork = now is not None and before is not None and not now.grown(before)
+        self.can_fork = not unshared(before)
 
     def begin(self) -> bool:
         """Fork a process and wait for its end; this one ends as that one where it did not do well.
@@ -148,6 +150,18 @@ class Forks:
         os._exit(0)
 
 
+def unshared(before: Unforkable | None) -> tuple[str, ...]:
+    """What keeps this process from being forked, for people; nothing where it can be.
+
+    Args:
+        before: What it had before the program was loaded, if that could be told.
+    """
+    now = Unforkable.now()
+    if now is None or before is None:
+        return ("what this system does not tell of a process",)
+    return tuple(now.beyond(before))
+
+
 def look_up() -> None:
     """Look up here what every fork of this process would have to look up again.
 
@@ -195,9 +209,18 @@ def _open_files() -> list[str]:
     found = []
     for link in (_PROC / "fd").iterdir():
         with contextlib.suppress(OSError):  # the one that lists the folder is gone
-            if not stat.S_ISCHR(link.stat().st_mode):
+            mode = link.stat().st_mode
+            if not stat.S_ISCHR(mode) and not (
+                stat.S_ISREG(mode) and _only_appends(int(link.name))
+            ):
                 found.append(f"{link.name} {link.readlink()}")
     return found
+
+
+def _only_appends(descriptor: int) -> bool:
+    """Whether it is as a log is opened: whoever writes does at the end, wherever others have."""
+    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+    return bool(flags & os.O_APPEND) and flags & os.O_ACCMODE == os.O_WRONLY
 
 
 def _shared_memory() -> list[str]:

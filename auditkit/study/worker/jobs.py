@@ -45,7 +45,7 @@ from auditkit.study.stages.holder import hold
 from auditkit.study.stages.perturber import perturb
 from auditkit.study.worker.ahead import try_order, try_schedule, try_stream
 from auditkit.study.worker.augmentation import require_per_sample
-from auditkit.study.worker.branch_processes import Forks, Unforkable
+from auditkit.study.worker.branch_processes import Forks, Unforkable, unshared
 from auditkit.study.worker.callbacks import BranchCallback, ModuleCallback
 from auditkit.study.worker.causal_break import Breaking
 from auditkit.study.worker.data_changes import change_data
@@ -119,7 +119,7 @@ def run_loaded(
     kinds: dict[str, Callable[[Job, LoadedFactory, Report], Result]] = {
         "describe": _describe,
         "build": _build,
-        "preflight": _preflight,
+        "preflight": partial(_preflight, before, program.seconds),
         "register": _register,
         "trunk": _trunk,
         "branches": branches,
@@ -146,7 +146,7 @@ def _trunk(job: Job, factory: LoadedFactory, report: Report) -> TrunkResult:
         measure_samples(session, plan, None)
         keep_consumed(session, plan)
         auditor = Auditor(1, commit_data=True, recipe=plan.evidence_digest, beside=True)
-        report_step = _step_reporter(report, job.seed, plan.horizon, lambda t: _phase(plan, t))
+        report_step = _step_reporter(report, job, plan.horizon, lambda t: _phase(plan, t))
         callback = ForksCallback(session, fork_jobs(job), report_step)
         note_read_backs()
         hold(session, 1, plan.horizon, auditor, callback, plan.has_state)
@@ -170,7 +170,7 @@ def _branches(
         built = built_program(session)
         name = Forks(before).each(job.branches, lent)
         steps = plan.horizon - plan.fork_at
-        report_step = _step_reporter(report, job.seed, steps, _constant(name), -plan.fork_at)
+        report_step = _step_reporter(report, job, steps, _constant(name), -plan.fork_at)
         with _error_location(name):
             record = _branch(job, session, name, report_step)
     return branch_result(job, record, built)
@@ -242,7 +242,7 @@ def _modules(job: Job, factory: LoadedFactory, report: Report) -> ModuleTrace:
                 fork = with_batches(session, saved)
                 _start_branch(job, session, fork, read_order(job), spec, job.version_of(name))
             first, recalibration = plan.fork_at + 1, fork.recalibration
-        report_step = _step_reporter(report, job.seed, job.step, _constant("modules"))
+        report_step = _step_reporter(report, job, job.step, _constant("modules"))
         segments = SegmentWatch(session, plan)
         callback = ModuleCallback(session.program.model, job.step, report_step, segments)
         breaking = Breaking(callback, job, session, name, recalibration)
@@ -260,15 +260,17 @@ def _build(job: Job, factory: LoadedFactory, report: Report) -> BuiltProgram:
         return built_program(session)
 
 
-def _preflight(job: Job, factory: LoadedFactory, report: Report) -> Preflight:
+def _preflight(
+    before: Unforkable | None, seconds: float, job: Job, factory: LoadedFactory, report: Report
+) -> Preflight:
     """Train a few steps and ask for everything; see :mod:`auditkit.study.worker.preflight`."""
-    started, plan = time.process_time(), plan_of(job)  # since this process began
+    plan, imports_alone = plan_of(job), bool(unshared(before))
     n_steps = trial_steps(plan, job.step or 0)
-    report_step = _step_reporter(report, job.seed, n_steps, _constant("preflight"))
+    report_step = _step_reporter(report, job, n_steps, _constant("preflight"))
     with _error_location(f"seed {job.seed}"), noted_warnings() as warned:
         begin = time.perf_counter()
         with _session(job, factory) as session:
-            seconds = time.perf_counter() - begin
+            built_after, alone = time.perf_counter() - begin, unshared(before)
             built = built_program(session)
             _examine(plan, session)
             hidden = hidden_values(session)
@@ -276,7 +278,7 @@ def _preflight(job: Job, factory: LoadedFactory, report: Report) -> Preflight:
             nudged = nudged_after(plan) if scales else None
             callback = PreflightCallback(session, plan, report_step, nudged)
             hold(session, 1, n_steps, auditor := Auditor(1, recipe=plan.evidence_digest), callback)
-            cost, last = callback.cost(auditor, started, seconds), n_steps
+            cost, last = callback.cost(auditor, seconds, built_after), n_steps
             while (step := callback.next_attempt) is not None:
                 hold(session, last + 1, step + 1, Auditor(last + 1), callback)
                 last = step + 1
@@ -294,7 +296,7 @@ def _preflight(job: Job, factory: LoadedFactory, report: Report) -> Preflight:
         nudges = () if state is None else try_nudges(make, state, plan, scales)
     opened = opened_files(job.program.arguments)
     return Preflight(
-        cost=cost,
+        cost=replace(cost, alone=alone, imports_alone=imports_alone),
         built=built,
         code=user_code(),
         opened=opened,
@@ -385,9 +387,11 @@ def _phase(plan: StudyPlan, step: int) -> str:
 
 
 def _step_reporter(
-    report: Report, seed: int, total: int, branch: Callable[[int], str], base: int = 0
+    report: Report, job: Job, total: int, branch: Callable[[int], str], base: int = 0
 ) -> Callable[[int], None]:
+    fork = plan_of(job).fork_at
+
     def report_step(step: int) -> None:
-        report(Progress(seed, branch(step), step, base + step, total))
+        report(Progress(job.seed, branch(step), step, base + step, total, fork))
 
     return report_step

@@ -9,6 +9,7 @@ a file of the program that has changed since.
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from auditkit.observe.machine.determinism import deterministic, settings
 from auditkit.observe.machine.imports import ImportWatch, watched_imports
 from auditkit.program.program import LoadedFactory, load_factory
 from auditkit.records.job import Job
-from auditkit.study.worker.branch_processes import Unforkable, look_up
+from auditkit.study.worker.branch_processes import Unforkable, look_up, unshared
 
 
 @dataclass
@@ -32,6 +33,7 @@ class LoadedProgram:
         before: What a fork would share or lack, before; None where it has been found to share and
             lack nothing, or where that cannot be told.
         held: What ends when the program is not needed any more.
+        seconds: Processor time of importing it.
     """
 
     factory: LoadedFactory
@@ -39,6 +41,7 @@ class LoadedProgram:
     settings: dict[str, str]
     before: Unforkable | None
     held: ExitStack
+    seconds: float
 
     def __enter__(self) -> LoadedProgram:
         return self
@@ -52,8 +55,7 @@ class LoadedProgram:
         Raises:
             ProgramError: When importing it made something that forks cannot have.
         """
-        now = Unforkable.now()
-        if now is None or self.before is None or now.grown(self.before):
+        if unshared(self.before):
             raise ProgramError("the program's imports cannot be shared with forks")
         look_up()
 
@@ -76,5 +78,7 @@ def load_program(job: Job) -> LoadedProgram:
         held.enter_context(deterministic(job.plan.threads if job.plan else 1))
         watch = held.enter_context(watched_imports(folder, target))
         before, found = Unforkable.now(), settings()  # what the watch holds is there already
+        began = time.process_time()
         factory = load_factory(target, folder)
-        return LoadedProgram(factory, watch, found, before, held.pop_all())
+        seconds = time.process_time() - began
+        return LoadedProgram(factory, watch, found, before, held.pop_all(), seconds)

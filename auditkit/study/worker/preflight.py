@@ -153,7 +153,7 @@ class PreflightCallback(TrunkCallback):
 
         Args:
             auditor: Its rows.
-            start_seconds: Processor time until the program was imported.
+            start_seconds: Processor time of importing the program.
             build_seconds: Time that its factory took.
         """
         begin = time.perf_counter()

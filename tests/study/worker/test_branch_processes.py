@@ -48,7 +48,7 @@ from auditkit.signing.trust import SigningKey
 from auditkit.study.request import StudyRequest, resolve
 from auditkit.study.runner import run_study
 from auditkit.study.worker import branch_processes
-from auditkit.study.worker.branch_processes import Forks, Unforkable
+from auditkit.study.worker.branch_processes import Forks, Unforkable, unshared
 
 #: As few branches as there can be, and one that changes nothing.
 SMALL = StudyPlan(3, 2, 7, [4], ["carry", "order-reverse"], placebos=1)
@@ -423,6 +423,22 @@ def test_a_loader_without_indices_takes_no_order_perturbation(tmp_path: Path, ke
         study_in_process(tmp_path / "run", key, PLAN, "listed_study.py", tmp_path)
     assert "leave order-reverse out" in str(told.value.hint)
     assert not list((tmp_path / "run").glob("seed-*/*fork*"))  # before anything was trained
+
+
+@pytest.mark.parametrize(
+    ("mode", "is_shared"), [("a", False), ("w", True), ("a+", True), ("r", True)]
+)
+def test_a_log_that_is_only_appended_to_keeps_no_process_from_being_forked(
+    tmp_path: Path, mode: str, is_shared: bool
+) -> None:
+    (tmp_path / "train.log").touch()
+    before = Unforkable.now()
+    with (tmp_path / "train.log").open(mode, encoding="utf-8"):
+        told = unshared(before)
+    assert [text for text in told if "threads" not in text] == (  # a test may have some
+        [f"the open {tmp_path / 'train.log'}"] if is_shared else []
+    )
+    assert unshared(None)  # of a system that does not tell
 
 
 @pytest.mark.parametrize("is_lost", [False, True])
