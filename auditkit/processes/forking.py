@@ -15,6 +15,7 @@ is closed, its process is killed; when the other end of everything is gone, all 
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import select
@@ -23,6 +24,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -47,6 +49,7 @@ def serve(control: socket.socket) -> socket.socket:
     Args:
         control: Where jobs come from.
     """
+    _reseedings()
     jobs = _Jobs(control)
     while True:
         for descriptor, _ in jobs.poll():
@@ -115,6 +118,8 @@ class _Jobs:
         while self.lines and time.monotonic() < until:
             self.reap()
             time.sleep(0.001)
+        for forked in self.lines.values():  # a program that is being imported may not listen
+            _signal_group(forked.pid, signal.SIGKILL)
         os._exit(0)
 
     def reap(self) -> None:
@@ -177,13 +182,22 @@ def _begin_job(line: socket.socket, log: int, *, alone: bool) -> socket.socket:
     sys.stdin = io.StringIO()  # a program that asks a question gets an end of file, not a wait
     # As in a new interpreter, and as Python does for its own stream: a program that draws before it
     # is seeded must not look as if it were.
-    if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed()
-    if "torch" in sys.modules:
-        sys.modules["torch"].default_generator.seed()
+    for reseed in _reseedings():
+        reseed()
     if alone:  # there is no prepared process that would notice
         threading.Thread(target=_exit_with, args=(line,), daemon=True).start()
     return line
+
+
+@functools.cache
+def _reseedings() -> tuple[Callable[[], object], ...]:
+    """Give each library's stream another seed; looked up before a program can replace them."""
+    found: list[Callable[[], object]] = []
+    if "numpy" in sys.modules:
+        found.append(sys.modules["numpy"].random.seed)
+    if "torch" in sys.modules:
+        found.append(sys.modules["torch"].default_generator.seed)
+    return tuple(found)
 
 
 def _exit_with(line: socket.socket) -> None:

@@ -176,7 +176,7 @@ class Workers:
                 with theirs:
                     server = self._submit(job, line, theirs, log, program)
             try:
-                ended = yield from _communicate(line, job, report, self.slots)
+                ended = yield from _communicate(line, job, report, self.slots, program is not None)
                 if self._stopped:
                     raise ProgramFailed("stopped")
                 if ended.is_early:
@@ -317,7 +317,7 @@ def child_environment(threads: int, variables: Mapping[str, str]) -> dict[str, s
 
 
 def _communicate(
-    line: socket.socket, job: Job, report: Report, slots: Slots
+    line: socket.socket, job: Job, report: Report, slots: Slots, is_shared: bool
 ) -> Generator[Any, None, Ending]:
     """Tell a job, and let its process go on when the result of a trunk has been taken.
 
@@ -351,7 +351,7 @@ def _communicate(
                         _tell(line, b"")
                 elif "error" in answer:
                     raise rebuild_error(answer["error"])
-                elif OUTDATED in answer:
+                elif OUTDATED in answer and is_shared and not ended.n_results:
                     raise Gone
                 elif isinstance(answer.get("exit"), int):
                     ended.status = answer["exit"]

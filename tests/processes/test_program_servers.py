@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -133,6 +134,8 @@ def test_a_file_that_was_read_while_it_was_imported_is_read_anew(
         "KEPT = open(__file__)",
         "import mmap; SHARED = mmap.mmap(-1, 4096)",
         "import subprocess; CHILD = subprocess.Popen(['sleep', '60'])",
+        "import tempfile; PLACE = tempfile.mkdtemp(dir=os.path.dirname(__file__))",
+        "import tempfile; os.close(tempfile.mkstemp(dir=os.path.dirname(__file__))[0])",
     ],
 )
 def test_imports_that_a_fork_would_lack_or_share_are_not_shared(
@@ -193,6 +196,55 @@ def test_a_job_finds_the_signal_handlers_that_the_program_has_set(
     assert len(program.told("import")) == 1
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        "import numpy; SEED = numpy.random.seed; numpy.random.seed = lambda seed: SEED(seed)",
+        "import tempfile\nwith tempfile.TemporaryDirectory() as place: os.mkdir(place + '/1')",
+    ],
+)
+def test_imports_that_are_no_concern_of_forks_are_shared(
+    program: Written, workers: Workers, more: str
+) -> None:
+    program.write(more)
+    for _ in range(2):
+        workers.run(program.job())
+    assert len(program.told("import")) == 1
+
+
+def test_a_program_that_says_that_it_is_outdated_is_told(
+    program: Written, workers: Workers
+) -> None:
+    program.write(
+        inside="import socket, stat\n"
+        "    for i in range(3, 64):\n"
+        "        if os.path.exists(f'/proc/self/fd/{i}') and stat.S_ISSOCK(os.fstat(i).st_mode):\n"
+        "            os.write(i, b'{\\x22outdated\\x22: true}\\n')"
+    )
+    for shares in (False, True):
+        with pytest.raises(ProgramFailed, match="wrote to auditkit's own pipe"):
+            workers.run(program.job(shares=shares))
+
+
+def test_imports_that_do_not_listen_end_with_the_prepared_process(program: Written) -> None:
+    more = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    there = halting(program, "more", more)
+    with Workers() as workers:
+
+        def run() -> None:
+            with pytest.raises(AuditError):
+                workers.run(program.job())
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        pid = there()
+        for server in workers._servers.values():  # as when auditkit is killed
+            server._control.shutdown(socket.SHUT_RDWR)
+        wait_for(lambda: not is_running(pid))
+    thread.join(20)
+    assert not thread.is_alive()
+
+
 def test_a_job_that_dies_is_told_as_ever(program: Written, workers: Workers) -> None:
     program.write(inside="os.write(2, b'its last word'); os.kill(os.getpid(), 11)")
     for _ in range(2):
@@ -201,9 +253,9 @@ def test_a_job_that_dies_is_told_as_ever(program: Written, workers: Workers) -> 
     assert len(program.told("import")) == 1
 
 
-def halting(program: Written, where: str) -> Callable[[], int]:
+def halting(program: Written, where: str, before: str = "") -> Callable[[], int]:
     """Have a program wait for ever at a place; waits until a process is there."""
-    program.write(**{where: "tell('here'); time.sleep(600)"})
+    program.write(**{where: f"{before}tell('here'); time.sleep(600)"})
 
     def there() -> int:
         wait_for(lambda: program.file.with_name("told").exists() and bool(program.told("here")))

@@ -70,12 +70,14 @@ class OpenNotes:
         wanted: How many blocks take notes of names now.
         opened: Their absolute paths, with what the system said of each before.
         made: What the process itself made or emptied before it read it.
+        new: Folders that the process made where there was none, and files that had to be new.
         is_training: Whether what is read now may have been written while training.
     """
 
     wanted: int = 0
     opened: dict[str, tuple[int, ...]] = field(default_factory=dict)
     made: set[str] = field(default_factory=set)
+    new: set[str] = field(default_factory=set)
     is_training: bool = False
     _since: int = field(default_factory=time.time_ns)
     #: In memory that forks share, as a loader's workers are.
@@ -95,12 +97,23 @@ class OpenNotes:
             return  # a descriptor: whoever made it opened the file
         path = os.path.abspath(os.fsdecode(name))  # noqa: PTH100 # links are kept: they are names
         if self.wanted and path not in self.opened and path not in self.made:
+            if flags & os.O_EXCL:
+                self.make(path)
             if flags & _MAKES:
                 self.made.add(path)
             elif _is_read(flags) and (version := _version(path)):
                 self.opened[path] = version
         if self.is_training and _is_read(flags):
             self._look_back(path)
+
+    def make(self, path: Any) -> None:
+        """Note that a folder or a new file is being made, or found to be there already."""
+        if self.wanted and not os.path.lexists(path):
+            self.new.add(os.path.abspath(os.fsdecode(path)))  # noqa: PTH100
+
+    def has_left_new(self) -> bool:
+        """Whether any of what the process made is still there."""
+        return any(map(os.path.lexists, self.new))
 
     def connect(self, database: object) -> None:
         """Note that SQLite is told a file, or its URI; native code opens it."""
@@ -314,10 +327,11 @@ def _note(event: str, arguments: tuple[Any, ...]) -> None:
     if event == "open":
         _note_open(arguments[0], arguments[2])
         return
-    if event == "sqlite3.connect":
+    if event in ("sqlite3.connect", "os.mkdir"):
         for watch in _watches:
+            note = watch.opens.make if event == "os.mkdir" else watch.opens.connect
             with suppress(Exception):
-                watch.opens.connect(arguments[0])
+                note(arguments[0])
         return
     if event not in _NOTED:
         return
@@ -362,7 +376,8 @@ def _version(path: str) -> tuple[int, ...]:
         return ()
     if not stat.S_ISREG(status.st_mode):
         return ()
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    times = status.st_mtime_ns, status.st_ctime_ns  # a copy may take over the first
+    return status.st_dev, status.st_ino, status.st_size, *times
 
 
 def _is_read(flags: int) -> bool:

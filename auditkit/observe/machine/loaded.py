@@ -7,6 +7,7 @@ all of them again would copy the memory that forks share.
 from __future__ import annotations
 
 import functools
+import operator
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -27,8 +28,9 @@ class LoadedFiles:
     """
 
     def __init__(self) -> None:
-        #: Their addresses, in the order in which they came, and the name of the last one.
-        self._modules, self._last = [*map(id, sys.modules.values())], next(reversed(sys.modules))
+        #: In the order in which they came, and the name of the last one. They are held until the
+        #: next look: another one that lay where one of them was could not be told from it.
+        self._modules, self._last = [*sys.modules.values()], next(reversed(sys.modules))
         self.started, self.since = frozenset(module_files()), dict[str, str]()
         self._news: list[str] = []
         self._n_rounds = 0
@@ -42,12 +44,13 @@ class LoadedFiles:
             looked at anew.
         """
         modules = [*sys.modules.values()]
-        known, self._modules = self._modules, [*map(id, modules)]
+        known, self._modules = self._modules, modules
         new = modules[len(known) :]
         before, *names = [*islice(reversed(sys.modules), len(new) + 1)][::-1]
         last, self._last = self._last, names[-1] if names else before
-        there = [*map(id, map(sys.modules.get, names))]
-        if last == before and self._modules == [*known, *there]:
+        expected = [*known, *map(sys.modules.get, names)]
+        are_same = len(modules) == len(expected) and all(map(operator.is_, modules, expected))
+        if last == before and are_same:
             for name, module in zip(names, new, strict=True):
                 self._add(name, file_of(module))
             return True

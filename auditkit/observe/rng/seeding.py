@@ -21,6 +21,10 @@ _LOW_BITS = 0xFFFFFFFF
 #: Of python's generator, below the methods that the module ``random`` lays over it.
 _seed_words: Any = _random.Random.seed
 
+#: What seeds the first two streams where a program has put nothing in their place.
+_SEED_PYTHON: Any = random.Random.seed
+_SEED_NUMPY: Any = np.random.mtrand.seed
+
 #: Numbers that the shorter ways are tried with.
 _TRIED = (0, 5, 2**31, 2**64 - 3)
 
@@ -45,7 +49,8 @@ class SampleSeeder:
             seed: 64 bits; numpy takes the low 32.
         """
         owner: Any = getattr(random.seed, "__self__", None)
-        is_plain: bool = type(owner) is random.Random
+        is_own = getattr(random.seed, "__func__", None) is not _SEED_PYTHON
+        is_plain: bool = type(owner) is random.Random and not is_own
         if is_plain and _is_python_as_expected():
             _seed_words(owner, seed)
             owner.gauss_next = None
@@ -56,7 +61,7 @@ class SampleSeeder:
         if generator is not self._generator:
             self._generator = generator
             self._seeded = seeded_words(generator) if _are_words_alike() else None
-        seeded = self._seeded
+        seeded = self._seeded if np.random.seed is _SEED_NUMPY else None
         is_done = seeded is not None and self._numpy.begin(seeded.words) and seeded.are_fresh()
         if not is_done:
             np.random.seed(seed & _LOW_BITS)

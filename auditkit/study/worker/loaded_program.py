@@ -4,7 +4,8 @@ Of importing it the jobs of a study need not all see the same: what it leaves to
 where two processes that share nothing are compared, which those of the preflight and of the first
 seed are, and every replay with the record. All others may share it. What a process cannot hand on
 to its forks (:mod:`auditkit.study.worker.branch_processes`) keeps it from being shared, and so does
-a file of the program that has changed since.
+a file of the program that has changed since. So does a folder that importing it made, as one with
+a temporary name: jobs would find there what others of them have written.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class LoadedProgram:
         Raises:
             ProgramError: When importing it made something that forks cannot have.
         """
-        if unshared(self.before):
+        if unshared(self.before) or self.watch.opens.has_left_new():
             raise ProgramError("the program's imports cannot be shared with forks")
         look_up()
 

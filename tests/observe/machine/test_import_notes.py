@@ -229,7 +229,7 @@ def test_a_database_that_is_opened_again_at_every_step_is_seen(tmp_path: Path, f
         assert watch.opens.read_back
 
 
-@pytest.mark.parametrize("change", ["nothing", "code", "no code", "data", "no data"])
+@pytest.mark.parametrize("change", ["nothing", "code", "no code", "data", "no data", "old data"])
 def test_what_was_executed_and_opened_is_compared_with_what_lies_there_now(
     tmp_path: Path, change: str
 ) -> None:
@@ -243,6 +243,10 @@ def test_what_was_executed_and_opened_is_compared_with_what_lies_there_now(
         path = source if "code" in change else data
         if change.startswith("no "):
             path.unlink()
+        elif change == "old data":  # as one that is copied with its time
+            before = path.stat()
+            path.write_text("2")
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
         elif change != "nothing":
             path.write_text("X = 2\n")
         assert watch.is_current() == (change == "nothing")

@@ -38,13 +38,11 @@ def _module(file: str | None) -> ModuleType:
 def test_what_is_found_piece_by_piece_is_what_is_found_at_once(modules: Modules, seed: int) -> None:
     draw, files = random.Random(seed), LoadedFiles()
     executed, n_told = list[str](), 0
-    kept: list[ModuleType] = []
     for _ in range(60):
         name, file = draw.choice("abcdefgh"), f"/own/{draw.choice('123456')}.py"
         act = draw.choices(["load", "delete", "execute", "look"], [4, 1, 2, 4])[0]
         if act == "load":  # in the place of another one where there is one of the name
             modules[name] = _module(draw.choice([file, file, "own/relative.py", None]))
-            kept.append(modules[name])  # or the next one may lie where it lay
         elif act == "delete":
             modules.pop(name, None)
         elif act == "execute":

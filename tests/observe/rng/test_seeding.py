@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Iterator
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,8 @@ def test_from_the_second_time_on_numpys_words_are_torchs(monkeypatch: pytest.Mon
     expected = [after(seed_by_definition, seed) for seed in (1, 2)]
     seeder = SampleSeeder(NumpyWriter())
     assert after(seeder.seed, 1).same_as(expected[0])
-    monkeypatch.setattr(np.random, "seed", None)
+    for place, name in ((np.random, "seed"), (seeding, "_SEED_NUMPY")):
+        monkeypatch.setattr(place, name, None)
     assert after(seeder.seed, 2).same_as(expected[1])
 
 
@@ -100,10 +102,19 @@ def test_where_libraries_are_otherwise_they_are_asked(monkeypatch: pytest.Monkey
 def test_whoever_has_laid_his_own_function_over_a_library_is_called(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    seeded: list[int] = []
-    monkeypatch.setattr(random, "seed", seeded.append)
-    SampleSeeder(NumpyWriter()).seed(9)
-    assert seeded == [9]
+    seeded: list[object] = []
+    seeder = SampleSeeder(NumpyWriter())
+    seeder.seed(8)
+
+    def seed_python(owner: random.Random, seed: int) -> None:
+        seeded.append((owner, seed))
+
+    monkeypatch.setattr(np.random, "seed", seeded.append)
+    own = random.Random()
+    for python in (seeded.append, MethodType(seed_python, own)):
+        monkeypatch.setattr(random, "seed", python)
+        seeder.seed(9)
+    assert seeded == [9, 9, (own, 9), 9]
 
 
 def test_another_generator_behind_numpy_is_seeded() -> None:
