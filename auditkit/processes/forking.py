@@ -71,12 +71,9 @@ class _Jobs:
         self._ended, self._waker = socket.socketpair()
         for end in (self._ended, self._waker):
             end.setblocking(False)
-        self._before = {
-            signal.SIGCHLD: signal.signal(
-                signal.SIGCHLD, lambda *_: None
-            ),  # ignored, it wakes none
-            signal.SIGTERM: signal.signal(signal.SIGTERM, self.stop),
-        }
+        # A signal that is ignored wakes nobody.
+        handlers = {signal.SIGCHLD: lambda *_: None, signal.SIGTERM: self.stop}
+        self._before = {number: signal.signal(number, do) for number, do in handlers.items()}
         self._woken = signal.set_wakeup_fd(self._waker.fileno())
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
@@ -112,9 +109,8 @@ class _Jobs:
         """Kill every process, and end this one."""
         for forked in self.lines.values():
             forked.kill()
-        until = (
-            time.monotonic() + _SECONDS_TO_END
-        )  # what they took counts where they are waited for
+        # What they took is counted where they are waited for.
+        until = time.monotonic() + _SECONDS_TO_END
         while self.lines and time.monotonic() < until:
             self.reap()
             time.sleep(0.001)
