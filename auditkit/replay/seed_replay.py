@@ -47,6 +47,7 @@ from auditkit.replay.attempts import (
 )
 from auditkit.replay.excuses import UNCAUSED, UNFOUNDED, excusing, reason
 from auditkit.replay.live_comparison import find_differing_module
+from auditkit.replay.measured_samples import moved_samples
 from auditkit.replay.seed_task import SeedResult, SeedTask
 from auditkit.study.script_workers import ScriptWorkers
 
@@ -56,11 +57,9 @@ MAX_REPLAYS = 4
 #: Which of them runs other branches before each branch.
 _REORDERED = 3
 
-
 #: A fork or an order that the recorded program cannot go on from, told by the class of the error.
 _UNFIT = (RestoreMismatch, FormatError)
 _UNFIT_FORK = "the recorded program cannot go on from the recorded fork"
-
 
 _Compare = Callable[[Attempt], Iterator[Mismatch]]
 
@@ -78,7 +77,8 @@ class SeedReplay:
         self._task, self._workers, self._report = task, workers, report
         self._run, self._record = task.run, task.record
         self._place = f"seed {task.record.seed}"
-        self._comparison = SeedComparison(task.run.seed(task.record))
+        self._seed = task.run.seed(task.record)
+        self._comparison = SeedComparison(self._seed)
         self._scratch = task.scratch / f"seed-{task.record.seed:04d}"
         self._given = self._scratch / "given"
         self._together = self._run_together()
@@ -108,8 +108,7 @@ class SeedReplay:
                 self._check_code(attempt)
                 self._check_processes(attempt)
                 found.outcomes.update(attempt.outcomes)
-                mismatches = list(compare(attempt))
-                if mismatches:
+                if mismatches := list(compare(attempt)):
                     self._explain(job, compare, attempt, mismatches)
         except UnknownArgument as error:
             if error.found in self._task.arguments:
@@ -123,13 +122,15 @@ class SeedReplay:
         return found
 
     def _check_processes(self, attempt: Attempt) -> None:
-        """Of one seed, the factory must make the same in every process."""
-        self._trunk = self._trunk or attempt
-        for mismatch in compare_processes(self._trunk, attempt):
+        """Of one seed, the factory must make the same in every process, and samples look so."""
+        trunk = self._trunk = self._trunk or attempt
+        found = list(moved_samples(self._seed, trunk, attempt))
+        for mismatch in compare_processes(trunk, attempt):
             text = f"nondeterminism: two processes called the factory with one seed; {mismatch}"
-            where = f"{self._place}, {mismatch.branch}"
-            self._found.findings.append(Finding(text, where, component=mismatch.component))
-            self._found.unexplained = True
+            place = f"{self._place}, {mismatch.branch}"
+            found.append(Finding(text, place, component=mismatch.component))
+        self._found.findings += found
+        self._found.unexplained |= bool(found)
 
     def _give_up(self, error: AuditError) -> None:
         found = self._found

@@ -51,6 +51,7 @@ from auditkit.signing.keys import TrustedKey, verifies
 from auditkit.signing.signatures import SignatureOutcome, check_signatures
 from auditkit.signing.trust import BY_FINGERPRINT
 from auditkit.verification.countersigning import is_countersignature, read_countersignatures
+from auditkit.verification.crate_around import UNSIGNED, is_in_crate, other_statement
 from auditkit.verification.needs import (
     MENDABLE,
     claimed_fingerprints,
@@ -274,6 +275,7 @@ class Verification:
         elif unlisted:
             checks.warn(3, f"{_some(unlisted)}: {_lies(unlisted)} listed")
         self._check_survey(survey)
+        self._check_crate(run.root)
         checks.ran(3, f"{len(listed)} files, {total:,} bytes")
         checks.sum_up(3, _counted_files(wrong))
 
@@ -291,6 +293,17 @@ class Verification:
                 self._checks.add(3, [Finding(text)])
             else:
                 self._checks.warn(3, text)
+
+    def _check_crate(self, root: Path) -> None:
+        """What an RO-Crate says of the run: anybody can have written it."""
+        if self._opened.envelope is None or not is_in_crate(root):
+            return
+        self._checks.warn(3, UNSIGNED)
+        text = other_statement(root, self._opened.envelope.payload)
+        if text is not None and self._request.strict:
+            self._checks.add(3, [Finding(text)])
+        elif text is not None:
+            self._checks.warn(3, text)
 
     def _trust_text(self) -> str:
         if self._signer is None:

@@ -58,6 +58,7 @@ from auditkit.verification.authenticity import (
 from auditkit.verification.causal_break import break_note
 from auditkit.verification.consistency import check_parameters
 from auditkit.verification.content import content_findings, is_as_long_as_planned
+from auditkit.verification.earlier_versions import earlier_versions_note
 from auditkit.verification.extension import check_extension, look_note
 from auditkit.verification.own_data import departures
 from auditkit.verification.own_perturbations import own_note, plug_in_notes
@@ -170,6 +171,7 @@ class _StudyVerification(Verification):
         self._replay_outcome: ReplayOutcome | None = None
         self._departed: dict[str, int] = {}
         self._reused: str | None = None
+        self._earlier = earlier_versions_note(run.manifest, self._declarations)
         self._another: str | None = None
         sparse = run.manifest.plan.evidence_note
         self._sparse = sparse and f"; {sparse}"
@@ -184,6 +186,8 @@ class _StudyVerification(Verification):
             self._another = made.difference_note(pilot, run.manifest)
             for note in filter(None, (self._another, self._reused)):
                 self._checks.warn(10, note)
+        if self._earlier is not None:
+            self._checks.warn(7, self._earlier)
         self._check_signature()
         content = list(content_findings(run, self._declarations))  # which reads most files
         self._check_artifacts(run)
@@ -376,7 +380,7 @@ class _StudyVerification(Verification):
         near = made.near_copies(table.distances)
         if near is not None:
             self._checks.warn(10, near)
-        notes = (self._another, self._reused, near, look_note(run.manifest))
+        notes = (self._another, self._reused, near, look_note(run.manifest), self._earlier)
         table = replace(table, notes=(*filter(None, notes), *table.notes))
         label = "" if self._replayed == "all" else "; not every table was recomputed"
         if self._request.pilot is not None and self._reused is None:

@@ -28,13 +28,11 @@ from auditkit.formats import canonical, structure
 from auditkit.formats.redaction import redact_text
 from auditkit.records.report import VerificationReport
 from auditkit.records.settings import Passing
+from auditkit.verification.crate_around import CRATE_NAME
 
 REPORT_NAME = "report.json"
 
 _OF_REPORTS = "auditkit.verification.report_json"  # loaded where an earlier one may say more
-
-#: What lies at the top of an RO-Crate.
-CRATE_NAME = "ro-crate-metadata.json"
 
 #: Recognises a report, which a later one may replace.
 IS_REPORT = json_with("verdict", "exit_code", "manifest_sha256", "checks")

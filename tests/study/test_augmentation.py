@@ -182,8 +182,8 @@ def test_edited_digests_are_found(tmp_path: Path, key: Any) -> None:
     assert "data drift" in findings_text(report)
 
 
-def test_a_manifest_of_before_they_were_measured(tmp_path: Path, key: Any) -> None:
-    run = study(tmp_path / "run", key)
+def forget_samples(run: Run) -> None:
+    """Let a run be as one of before samples were measured."""
 
     def forget(statement: Any) -> None:
         for branch in statement["predicate"]["seeds"][0]["branches"]:
@@ -194,7 +194,27 @@ def test_a_manifest_of_before_they_were_measured(tmp_path: Path, key: Any) -> No
     edit_statement(run, forget)
     for file in run.folder.rglob("*.samples.safetensors"):
         file.unlink()
+
+
+def test_a_manifest_of_before_they_were_measured(tmp_path: Path, key: Any) -> None:
+    run = study(tmp_path / "run", key)
+    forget_samples(run)
     assert failures(check(run)) == set()
+
+
+def test_a_replay_measures_what_the_manifest_has_not(
+    tmp_path: Path, key: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("auditkit.study.seed_runs.require_same_samples", lambda *_: None)
+    monkeypatch.setattr(jobs, "require_per_sample", lambda *_, **__: None)
+    run = study(tmp_path / "run", key, told=[], kind="lazy", workers="2")
+    forget_samples(run)
+    assert failures(check_files(run)) == set()
+    report = check(run)
+    assert (report.verdict, failures(report)) == ("failed", {8})
+    (finding,) = result_of(report, 8).findings
+    assert "augmentation drift: sample " in finding.message
+    assert (finding.where, finding.component) == ("seed 0, order-reverse", "batch")
 
 
 def test_one_side_only_is_no_evidence(tmp_path: Path, key: Any) -> None:

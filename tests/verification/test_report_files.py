@@ -12,7 +12,8 @@ from checklist_example import example_report
 
 from auditkit.paper.crate import METADATA_NAME
 from auditkit.records.report import Finding, VerificationReport
-from auditkit.verification.report_files import CRATE_NAME, cached, find, keep
+from auditkit.verification.crate_around import CRATE_NAME
+from auditkit.verification.report_files import cached, find, keep
 from auditkit.verification.report_json import report_from_json
 
 VERIFIED = example_report()

@@ -19,17 +19,17 @@ import shlex
 import shutil
 import stat
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from auditkit.files import installed
 from auditkit.files.store import read_bytes
+from auditkit.observe.machine.fork_notes import ForkNotes
 from auditkit.observe.machine.held_files import holds_what_it_writes
 from auditkit.observe.machine.loaded import LoadedFiles
 from auditkit.records.imports import ImportedFiles
@@ -51,6 +51,9 @@ _INTERPRETERS = re.compile(
     r"(python|pypy|perl|ruby|node|lua|R$|Rscript|julia|java|(ba|da|z|k|c)?sh$)"
 )
 _SYSTEM = ("/bin/", "/sbin/", "/usr/", "/opt/", f"{Path(sys.executable).parent}{os.sep}")
+
+#: Stands in the place of a digest where a fork tells a command line.
+_COMMAND = "command"
 
 _Found = TypeVar("_Found")
 
@@ -165,8 +168,7 @@ class ImportWatch:
     _ran: list[str] = field(default_factory=list)
     _n_ran: int = 0
     _n_told: int = 0
-    _pid: int = field(default_factory=os.getpid)
-    _told: IO[bytes] = field(default_factory=lambda: tempfile.TemporaryFile(buffering=0))  # noqa: SIM115
+    _told: ForkNotes = field(default_factory=ForkNotes)
 
     def since(self) -> Mapping[str, str]:
         """Files that were executed since, with the name of their module where there is one."""
@@ -184,23 +186,19 @@ class ImportWatch:
         if not self.loaded.look():
             self._n_ran = self._n_told = 0
         ran = self._ran[self._n_ran :]
-        told, n_bytes = self._told_since(self._n_told)
+        told, n_bytes = self._told.since(self._n_told)
         self._n_ran, self._n_told = self._n_ran + len(ran), self._n_told + n_bytes
-        self.loaded.add_executed([*ran, *(path for path, _ in told)])
+        self.loaded.add_executed([*ran, *(what for what, sha256 in told if sha256 != _COMMAND)])
 
     def _all_executed(self) -> Iterator[tuple[str, str]]:
         """By this process and by forks of it."""
         yield from list(self.executed)
-        yield from self._told_since(0)[0]
+        yield from (ran for ran in self._told.since(0)[0] if ran[1] != _COMMAND)
 
-    def _told_since(self, start: int) -> tuple[list[tuple[str, str]], int]:
-        """What forks have told from a byte on, and how many bytes that is."""
-        descriptor = self._told.fileno()
-        told = os.pread(descriptor, os.fstat(descriptor).st_size - start, start)
-        parts = told.split(b"\0")[:-1]
-        pairs = [*zip(parts[::2], parts[1::2], strict=False)]
-        n_bytes = sum(len(path) + len(sha256) + 2 for path, sha256 in pairs)
-        return [(os.fsdecode(path), sha256.decode()) for path, sha256 in pairs], n_bytes
+    def _all_programs(self) -> Iterator[str]:
+        """Command lines of this process, and of forks of it."""
+        yield from list(self.programs)
+        yield from (what for what, sha256 in self._told.since(0)[0] if sha256 == _COMMAND)
 
     def execute(self, name: str) -> None:
         """Note that a file is executed. It may be another, or gone, or elsewhere, later."""
@@ -213,13 +211,14 @@ class ImportWatch:
             return
         self.executed[ran] = None
         self._ran.append(path)
-        if os.getpid() != self._pid:
-            os.write(self._told.fileno(), b"".join(os.fsencode(part) + b"\0" for part in ran))
+        self._told.tell(*ran)
 
     def start(self, command: Sequence[str], folder: str | None) -> None:
         """Note that another program is started, and which files it is told to execute."""
         words = [os.fsdecode(word) for word in command]
-        self.programs[shlex.join(words)] = None
+        if (line := shlex.join(words)) not in self.programs:
+            self.programs[line] = None
+            self._told.tell(line, _COMMAND)
         program = shutil.which(words[0]) or words[0]
         if not program.startswith(_SYSTEM):
             self.execute(program)
@@ -239,14 +238,14 @@ class ImportWatch:
 
     def begin_job(self) -> None:
         """Of a fork that does a job of its own: note for nobody else what happens from now on."""
-        for ran in self._told_since(0)[0]:
+        self.programs.update(dict.fromkeys(self._all_programs()))
+        for ran in list(self._all_executed()):
             if ran not in self.executed:
                 self.executed[ran] = None
                 self._ran.append(ran[0])
         self._n_told = 0
-        self._pid = os.getpid()
         self._told.close()
-        self._told = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+        self._told = ForkNotes()
         self.opens = self.opens.renewed()
 
     def close(self) -> None:
@@ -263,7 +262,7 @@ class ImportWatch:
         return ImportedFiles(
             tuple(sorted(map(_printable, self.loaded.started))),
             {_printable(path): since[path] for path in sorted(since)},
-            tuple(map(_printable, self.programs)),
+            tuple(dict.fromkeys(map(_printable, self._all_programs()))),
             {path: tuple(sorted(found)) for path, found in digests.items()},
         )
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import sqlite3
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -283,3 +285,24 @@ def test_a_job_of_a_fork_notes_for_itself_alone(tmp_path: Path) -> None:
         assert not watch.opens.read_back
         watch.begin_job()
         assert [Path(path) for path in watch.since()] == names[:2]
+
+
+def test_what_a_fork_starts_is_told_to_the_process_that_is_asked(tmp_path: Path) -> None:
+    def in_a_fork(act: Callable[[], object]) -> None:
+        if (pid := os.fork()) == 0:
+            act()
+            os._exit(0)
+        os.waitpid(pid, 0)
+
+    def named(name: str) -> list[str]:
+        return [name, "caf\udce9", "two words"]
+
+    with watched_imports(tmp_path, "study.py") as watch:
+        true = shutil.which("true") or "true"
+        in_a_fork(lambda: subprocess.run([true, "by", "run"], check=True))
+        in_a_fork(lambda: os.execv(true, named(true)))  # noqa: S606
+        for _ in range(2):  # the second time of a job that goes on from here
+            told = watch.files()
+            assert told.programs == (f"{true} by run", f"{true} 'caf\\udce9' 'two words'")
+            assert true not in told.since
+            watch.begin_job()
