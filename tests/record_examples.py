@@ -331,7 +331,6 @@ PREFLIGHT = Preflight(
     undecided=("adam-reset found nothing to change after 64 steps",),
     nudges=(NUDGE,),
     notes=("the program opened files that nobody hashed: ~/x.csv",),
-    moved=("study.SEEN",),
 )
 
 SOURCE = ProgramSource("digits.py:make_program", "/programs", {"data": "/data"})
@@ -612,6 +611,7 @@ TRUNK = TrunkResult(
     left=("control-T.reference.partial",),
     observed=OBSERVED,
     read_back=True,
+    moved=("study.SEEN", "the file best.pt"),
 )
 
 FORKED = replace(

@@ -27,6 +27,18 @@ _ROWS = 512
 _POSITIONS = 1024
 
 
+#: What to do about labels of other shapes and kinds.
+_PIXELS = (
+    "lay positions in a row: labels.flatten(1), and of scores (N, C, H, W) "
+    "predict=lambda model, x: model(x).flatten(2).transpose(1, 2)"
+)
+_NUMBERS = (
+    "real numbers are of Probe(inputs, targets, outputs='regression'); of yes-or-no labels, one or "
+    "several an example, give labels.long() and the logits z of both answers: "
+    "predict=lambda model, x: torch.stack([torch.zeros_like(z := model(x)), z], -1)"
+)
+
+
 @dataclass(frozen=True)
 class Probe:
     """A fixed set of examples on which branches are compared.
@@ -83,7 +95,7 @@ class Probe:
                 "Probe.labels must hold one class index an example, or one a position",
                 expected="int64 (N,) or (N, T)",
                 found=f"{labels.dtype} {tuple(labels.shape)}",
-                hint="real numbers are of Probe(inputs, targets, outputs='regression')",
+                hint=_PIXELS if labels.ndim > 2 and not labels.is_floating_point() else _NUMBERS,
             )
         labels = labels.detach().to("cpu", torch.int64)
         if labels.ndim == 1 and bool((labels == self.ignore_index).any()):

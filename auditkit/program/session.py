@@ -166,7 +166,8 @@ def hidden_values(session: Session) -> HiddenValues:
     roots = search_roots(objects, program.data_loader, _functions(program))
     # The last ones: a method of a layer's own is that layer's.
     roots |= hooks_by_name(module_roots(objects), objects.optimizer)
-    return HiddenValues(roots, [program.loader, *objects.extras.values()])
+    registered = module_roots(objects).values()
+    return HiddenValues(roots, [program.loader, *objects.extras.values()], registered)
 
 
 def _driver(

@@ -78,8 +78,6 @@ class Preflight:
         nudges: Trials of the placebo's nudge, the smallest first; none where none was asked for.
         notes: What a reviewer cannot compare, or will not find, of the files that it opened, and
             what the program warned of, once each.
-        moved: What the program's code keeps by itself, where no snapshot looks, and was another
-            after the steps.
     """
 
     cost: Cost
@@ -90,4 +88,3 @@ class Preflight:
     undecided: tuple[str, ...] = ()
     nudges: tuple[NudgeTrial, ...] = ()
     notes: tuple[str, ...] = ()
-    moved: tuple[str, ...] = ()

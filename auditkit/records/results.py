@@ -92,6 +92,8 @@ class TrunkResult:
         further: The same of every further fork, where the plan has several.
         read_back: Whether its process read a file that was written since it began: another branch
             might be writing it, so that they run one by one.
+        moved: What the program's code keeps by itself, where no snapshot looks, and was another at
+            the end; and a file that it wrote and read back.
     """
 
     control: BranchRecord
@@ -112,6 +114,7 @@ class TrunkResult:
     observed: Observed = field(default=Observed(), metadata=LEFT_OUT_IF_DEFAULT)
     further: tuple[TrunkResult, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
     read_back: bool = field(default=False, metadata=LEFT_OUT_IF_DEFAULT)
+    moved: tuple[str, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
 
     @property
     def built(self) -> BuiltProgram:

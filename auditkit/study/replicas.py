@@ -76,7 +76,7 @@ def refuse_parted_branches(
     more = f"; {others} more such {'branch' if others == 1 else 'branches'}" if others else ""
     run, kept = f"{folder}#{first.folder}", ""
     if moved:
-        kept = f"by the first steps these had changed: {', '.join(moved)}"
+        kept = f"while the control was trained these changed: {', '.join(moved)}"
     raise ReplicaMismatch(
         f"this run will not verify: seed {first.seed}, {first.branch} is not what the control "
         f"is{more}; either the kernels are not deterministic, or the program keeps state that no "

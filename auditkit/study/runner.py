@@ -138,8 +138,8 @@ def run_study(
         folder.publish(manifest.files, {SIGNER_NAME: signer, MANIFEST_NAME: envelope})
     if not request.command:
         _warn_of_variables(request.out, manifest, warn)
+    moved = tuple(dict.fromkeys(name for seed in finished for name in seed.trunk.moved))
     for view in views(manifest):
-        moved = request.preflight.moved if request.preflight else ()
         refuse_parted_branches(request.out, view, moved)
         refuse_unchanged_data(request.out, view)
     return request.out / MANIFEST_NAME

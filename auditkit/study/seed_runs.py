@@ -130,7 +130,9 @@ def _run_forks(
         result = workers.run(job, report)
         _require_same_code(request, seed, result)
         for each, part in zip(folders, (result, *result.further), strict=True):
-            each.parts(seed).keep_trunk(replace(part, further=(), read_back=result.read_back))
+            each.parts(seed).keep_trunk(
+                replace(part, further=(), read_back=result.read_back, moved=result.moved)
+            )
     found: list[FinishedSeed] = []
     for each in folders:
         one = replace(request, plan=plan.at(each.fork or 0))

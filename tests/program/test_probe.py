@@ -172,3 +172,16 @@ def test_other_numbers_of_rows_are_refused() -> None:
     for outputs in (torch.zeros(4, 2), torch.tensor(1.0)):
         with pytest.raises(ProgramError, match=r"expected floating point \(5, D\)"):
             real_table(Probe(X, outputs="embedding"), outputs)
+
+
+@pytest.mark.parametrize(
+    ("labels", "way"),
+    [
+        (torch.zeros(4, 2, 3, dtype=torch.int64), "labels.flatten(1)"),
+        (torch.zeros(4, 3), "labels.long()"),
+    ],
+)
+def test_labels_of_another_shape_or_kind_are_refused_with_a_way(labels: Any, way: str) -> None:
+    with pytest.raises(ProgramError, match="one class index an example") as caught:
+        Probe(torch.zeros(4, 1), labels)
+    assert way in (caught.value.hint or "")

@@ -16,6 +16,8 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 import auditkit as ak
 
 N = 16
+#: Kinds whose samples are objects.
+_OBJECTS = ("unplain", "object", "counted object")
 
 
 class Noisy(Dataset[Any]):
@@ -51,8 +53,9 @@ class Noisy(Dataset[Any]):
             drawn = torch.randn((), generator=self.rng)
         elif self.kind == "python":
             drawn = self.rng.gauss(0, 1)
-        elif self.kind in ("counted", "worker"):
-            drawn = self.calls if self.kind == "counted" else 0 if info is None else info.id
+        elif self.kind in ("counted", "counted object", "worker"):
+            is_place = self.kind == "worker"
+            drawn = self.calls if not is_place else 0 if info is None else info.id
         elif self.rng is None or (self.kind == "rare" and index <= 9):
             drawn = 0.0 if self.kind == "rare" else self.honest()
         else:
@@ -64,18 +67,27 @@ class Noisy(Dataset[Any]):
         return float(np.random.normal() + random.random() + torch.rand(()))
 
 
-class Odd:
-    """A sample that has no digest."""
+class Sample:
+    """A sample that is a plain object."""
 
     def __init__(self, x: Any, y: Any) -> None:
         self.x, self.y = x, y
+
+
+class Odd(Sample):
+    """One that has no digest."""
+
+    def __init__(self, x: Any, y: Any) -> None:
+        super().__init__(x, y)
+        self.lines = iter("ab")
 
 
 class NoisyObjects(Noisy):
     """The same, as objects."""
 
     def __getitem__(self, index: int) -> Any:
-        return Odd(*super().__getitem__(index))
+        kind = Odd if self.kind == "unplain" else Sample
+        return kind(*super().__getitem__(index))
 
 
 def collated(samples: list[Any]) -> Any:
@@ -88,7 +100,7 @@ def make_program(
 ) -> ak.Program:
     """A linear model."""
     model = torch.nn.Linear(2, 2)
-    data = NoisyObjects(kind) if kind == "unplain" else Noisy(kind)
+    data = NoisyObjects(kind) if kind in _OBJECTS else Noisy(kind)
     extras: dict[str, Any] = {}
     if registered:
         extras = {"rng": ak.PerSample(data.rng) if registered == "per-sample" else data.rng}
@@ -100,7 +112,7 @@ def make_program(
             batch_size=4,
             shuffle=True,
             num_workers=int(workers),
-            collate_fn=collated if kind == "unplain" else None,
+            collate_fn=collated if kind in _OBJECTS else None,
         ),
         loss=lambda model, batch: torch.nn.functional.cross_entropy(model(batch[0]), batch[1]),
         probe=ak.Probe(torch.eye(2), torch.tensor([0, 1])),

@@ -89,6 +89,9 @@ def dict_batches(seed: int) -> ak.Program:
 class Opaque:
     """Something that has no bytes."""
 
+    def __init__(self) -> None:
+        self.lines = iter("ab")
+
 
 def opaque_batches(seed: int) -> ak.Program:
     """Batches that hold an object of which no digest can be taken."""

@@ -237,6 +237,14 @@ def test_samples_of_no_known_kind_are_not_measured(tmp_path: Path, key: Any) -> 
     assert failures(check_files(run)) == set()
 
 
+def test_samples_that_are_plain_objects_are_measured(tmp_path: Path, key: Any) -> None:
+    run = study(tmp_path / "run", key, kind="object")
+    assert looks(run)
+    assert failures(check_files(run)) == set()
+    with pytest.raises(AugmentationDrift, match="does not look the same"):
+        study(tmp_path / "drifted", key, kind="counted object")
+
+
 def test_an_unregistered_generator_is_refused_with_both_ways(tmp_path: Path, key: Any) -> None:
     with pytest.raises(AugmentationDrift, match=r"auditkit\.PerSample\(dataset\.rng\)"):
         study(tmp_path / "run", key, kind="numpy")

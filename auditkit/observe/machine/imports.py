@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import mmap
 import os
 import re
 import shlex
@@ -32,6 +31,7 @@ from auditkit.files.store import read_bytes
 from auditkit.observe.machine.fork_notes import ForkNotes
 from auditkit.observe.machine.held_files import holds_what_it_writes
 from auditkit.observe.machine.loaded import LoadedFiles
+from auditkit.observe.machine.read_backs import ReadBack
 from auditkit.records.imports import ImportedFiles
 
 #: Flags of an ``open`` that makes a file, or empties it: what is read from it is the process's own.
@@ -83,8 +83,7 @@ class OpenNotes:
     new: set[str] = field(default_factory=set)
     is_training: bool = False
     _since: int = field(default_factory=time.time_ns)
-    #: In memory that forks share, as a loader's workers are.
-    _read_back: mmap.mmap = field(default_factory=lambda: mmap.mmap(-1, 1))
+    _read_back: ReadBack = field(default_factory=ReadBack)
 
     @property
     def read_back(self) -> bool:
@@ -92,7 +91,12 @@ class OpenNotes:
 
         Or may have, of one that it held for both.
         """
-        return self._read_back[0] != 0
+        return bool(self._read_back)
+
+    @property
+    def read_back_name(self) -> str:
+        """Name of the first such file, without its folder; nothing where none is known."""
+        return self._read_back.name
 
     def note(self, name: object, flags: int) -> None:
         """Note that a file is being opened; it need not exist."""
@@ -127,7 +131,7 @@ class OpenNotes:
     def look_at_held(self) -> None:
         """Note files that are held for reading and writing at once, whoever opened them."""
         if holds_what_it_writes(self._since - _COARSE):
-            self._read_back[0] = 1
+            self._read_back.say()
 
     def renewed(self) -> OpenNotes:
         """The same files, for a job that begins now; nothing has been read back."""
@@ -141,7 +145,7 @@ class OpenNotes:
         if not self.read_back and not path.startswith(_NO_FILES):
             status = os.stat(path)  # noqa: PTH116
             if stat.S_ISREG(status.st_mode) and status.st_mtime_ns >= self._since - _COARSE:
-                self._read_back[0] = 1
+                self._read_back.say(path)
 
 
 @dataclass

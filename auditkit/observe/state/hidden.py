@@ -1,42 +1,28 @@
 """What a program's code keeps by itself, where no snapshot looks: named once a replica has drifted.
 
-A counter in a module's global, in a class, a closure, a default or an attribute of a function, or
-an iterator that an optimizer holds, is in no ``state_dict`` and no plain attribute of an object. It
-is no fault by itself (a log, a cache), so nothing is refused for it; but where a replica is not
-what its control is, what had moved after a few steps is where to look.
+A counter in a module's global, in a class, a slot, a closure, a default or an attribute of a
+function, an environment variable, a second model or an iterator that an optimizer holds, is in no
+``state_dict`` and no plain attribute of an object. It is no fault by itself (a log, a cache), so
+nothing is refused for it; but where a replica is not what its control is, what had moved while the
+control was trained is where to look.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
-import operator
+import os
 import sys
 import types
-import warnings
-from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any
 
-import numpy as np
-from torch import Tensor
+from torch import nn
 
 from auditkit.formats.quote import printable
-from auditkit.observe.state.frames import OWN_PACKAGE, local_names
+from auditkit.observe.state.frames import OWN_PACKAGE
+from auditkit.observe.state.marks import Marks, is_iterator
 from auditkit.observe.state.reach import is_library_class, is_library_module, reachable
-
-_SCALARS = frozenset((bool, int, float, complex, str, bytes, type(None)))
-_CONTAINERS = frozenset((list, tuple, set, frozenset, deque, dict, defaultdict, Counter))
-
-#: Iterators that say where they stand.
-_ITERATORS: Final[tuple[type[Any], ...]] = (
-    types.GeneratorType,
-    itertools.count,
-    itertools.cycle,
-    type(iter([])),
-)
-
-#: Items of a container or array that are compared, and containers in containers.
-_N_ITEMS, _DEPTH = 200, 2
 
 #: Things that are named, and characters of each name.
 _MOST_NAMED, _MOST_SHOWN = 5, 80
@@ -48,10 +34,21 @@ class HiddenValues:
     Args:
         roots: Objects and functions of the program by name, where the search begins.
         known: Objects that are not looked into, since they are registered.
+        registered: Modules that have components: they move, and are no news.
     """
 
-    def __init__(self, roots: Mapping[str, Any], known: Iterable[object] = ()) -> None:
+    def __init__(
+        self,
+        roots: Mapping[str, Any],
+        known: Iterable[object] = (),
+        registered: Iterable[nn.Module] = (),
+    ) -> None:
         self._roots, self._known = roots, tuple(known)
+        self._registered = frozenset(
+            id(one)
+            for module in registered
+            for one in (*module.modules(), *module.parameters(), *module.buffers())
+        )
         self._marks = self._look()
 
     def moved(self) -> tuple[str, ...]:
@@ -61,29 +58,54 @@ class HiddenValues:
         return tuple(itertools.islice(found, _MOST_NAMED))
 
     def _look(self) -> dict[str, object]:
-        found: dict[str, object] = {}
+        found: dict[str, object] = {
+            f"os.environ[{name!r}]": os.environ[name] for name in os.environ
+        }
+        marks, seen = Marks(self._registered), set[int]()
         for path, value in reachable(self._roots, self._known):
             for name, item in _kept(path, value):
-                mark = _mark(item)
-                if mark is not None:
-                    found.setdefault(printable(name)[:_MOST_SHOWN], mark)
+                mark = marks.of(item)
+                if mark is None or (id(item) in seen and _is_one_thing(item)):
+                    continue
+                seen.add(id(item))
+                found.setdefault(printable(name)[:_MOST_SHOWN], mark)
         return found
 
 
 def _kept(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     """What one object keeps where no snapshot looks."""
-    if isinstance(value, _ITERATORS):
+    if _is_one_thing(value):
         yield path, value
     elif isinstance(value, types.FunctionType):
         yield from _of_function(path, value)
     elif not isinstance(value, type):
-        for kind in type(value).__mro__:
-            if _is_users(kind):
-                own = ((name, item) for name, item in vars(kind).items() if name[:2] != "__")
-                yield from ((f"{kind.__name__}.{name}", item) for name, item in own)
-        if "'s " in path and _is_users(type(value)):
+        yield from _of_class(type(value))
+        yield from ((f"{path}.{name}", item) for name, item in _slots(value))
+        if isinstance(value, nn.Module):
+            yield f"the class of {path}", type(value).__qualname__
+        elif "'s " in path and _is_users(type(value)):
             attributes = getattr(value, "__dict__", {})
             yield from ((f"{path}.{name}", item) for name, item in attributes.items())
+
+
+def _is_one_thing(value: object) -> bool:
+    """Whether it is compared by itself, by whichever name it is met first."""
+    return is_iterator(value) or type(value) is functools._lru_cache_wrapper
+
+
+def _of_class(cls: type) -> Iterator[tuple[str, Any]]:
+    for kind in cls.__mro__:
+        if _is_users(kind):
+            own = ((name, item) for name, item in vars(kind).items() if name[:2] != "__")
+            yield from ((f"{kind.__name__}.{name}", item) for name, item in own)
+
+
+def _slots(value: object) -> Iterator[tuple[str, Any]]:
+    for kind in type(value).__mro__:
+        if _is_users(kind) and "__slots__" in vars(kind):
+            for name, member in vars(kind).items():
+                if isinstance(member, types.MemberDescriptorType) and hasattr(value, name):
+                    yield name, getattr(value, name)
 
 
 def _is_users(kind: type) -> bool:
@@ -96,7 +118,10 @@ def _of_function(path: str, function: types.FunctionType) -> Iterator[tuple[str,
     code, name = function.__code__, function.__name__
     for variable in code.co_names:
         if variable in function.__globals__:
-            yield f"{function.__module__}.{variable}", function.__globals__[variable]
+            value = function.__globals__[variable]
+            yield f"{function.__module__}.{variable}", value
+            if isinstance(value, type):
+                yield from _of_class(value)
     for variable, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
         try:
             yield f"{variable} of {path}", cell.cell_contents
@@ -105,35 +130,3 @@ def _of_function(path: str, function: types.FunctionType) -> Iterator[tuple[str,
     for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
         yield f"a default of {name}", default
     yield from ((f"{name}.{key}", item) for key, item in vars(function).items())
-
-
-def _mark(value: Any, depth: int = _DEPTH) -> object:
-    """What a value is compared by; None where it is none that is compared."""
-    if type(value) in _SCALARS:  # of others comparing may do anything
-        return (type(value), value if value == value else None)  # noqa: PLR0124 # a NaN is not
-    if isinstance(value, Tensor):
-        return ("tensor", id(value), 0 if value.is_inference() else value._version)
-    if isinstance(value, np.ndarray):
-        return ("array", id(value), value.flat[:_N_ITEMS].tobytes())
-    if isinstance(value, _ITERATORS):
-        return _place(value, depth)
-    if type(value) in _CONTAINERS and depth:
-        items = value.items() if isinstance(value, dict) else value
-        few = itertools.islice(items, _N_ITEMS)
-        return (type(value).__name__, len(value), tuple(_mark(item, depth - 1) for item in few))
-    return None
-
-
-def _place(value: Any, depth: int) -> object:
-    """Where an iterator stands."""
-    if isinstance(value, types.GeneratorType):
-        frame = value.gi_frame  # which is gone at its end
-        return frame and (frame.f_lasti, _mark(local_names(frame), depth - 1))
-    if isinstance(value, itertools.count):
-        return repr(value)
-    if not isinstance(value, itertools.cycle):
-        return operator.length_hint(value)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a later Python has no such method
-        reduced: tuple[Any, ...] = getattr(value, "__reduce__", tuple)()
-    return (repr(reduced[2]), operator.length_hint(reduced[1][0])) if len(reduced) == 3 else None

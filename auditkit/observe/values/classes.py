@@ -1,31 +1,86 @@
-"""Mappings, named tuples and dataclasses of classes that somebody else wrote.
+"""Objects of classes that somebody else wrote, as data.
 
 Collators and data sets yield them: a tokenizer's ``BatchEncoding``, a ``UserDict``, a
-``ModelOutput``, a named tuple. They are taken apart into their items, and their class is kept by
-name. What such an object holds beside its items, a ``BatchEncoding`` for example the alignment of
-its text, is no part of the data.
+``ModelOutput``, a named tuple, a graph's ``Data``, a detector's ``NestedTensor``, a
+``tv_tensors.BoundingBoxes`` and its format. They are taken apart into their items, and their class
+is kept by name. What a mapping, named tuple or dataclass holds beside its items, a
+``BatchEncoding`` for example the alignment of its text, is no part of the data; of a plain object
+the attributes are its items, and of a tensor they are beside its elements.
 """
 
 from __future__ import annotations
 
+import abc
 import dataclasses
+import enum
+import struct
 import sys
+import types
 from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Final, Generic, Literal, Protocol
+from weakref import WeakKeyDictionary
+
+import torch
 
 from auditkit.observe.values.tensors import Leaves, class_name
 
-Kind = Literal["mapping", "named tuple", "dataclass"]
+Kind = Literal["mapping", "named tuple", "dataclass", "enum", "tensor", "object"]
+
+_KINDS: WeakKeyDictionary[type, Kind | None] = WeakKeyDictionary()
+_POINTER: Final = struct.calcsize("P")
+#: Paths, threads, symbolic numbers and the like are no data; the bases keep nothing but attributes.
+_NO_DATA: Final = sys.stdlib_module_names | {"torch"}
+_BASES: Final = frozenset((object, types.SimpleNamespace, Generic, Protocol, abc.ABC))
+#: Of a class that is made while Python runs, as every class of Python code is.
+_HEAP_TYPE: Final = 1 << 9
 
 
 def kind_of(cls: type[Any]) -> Kind | None:
-    """Which of the three a class is; None for any other."""
+    """Which of these a class is; None for any other, whose objects may hold what nobody sees."""
+    if cls not in _KINDS:  # a batch of objects asks of each
+        _KINDS[cls] = _kind(cls)
+    return _KINDS[cls]
+
+
+def _kind(cls: type[Any]) -> Kind | None:
     if issubclass(cls, Mapping):  # before dataclass: a ModelOutput is both
         return "mapping"
     if issubclass(cls, tuple) and hasattr(cls, "_fields") and hasattr(cls, "_make"):
         return "named tuple"
-    return "dataclass" if dataclasses.is_dataclass(cls) else None
+    if dataclasses.is_dataclass(cls):
+        return "dataclass"
+    if issubclass(cls, enum.Enum):
+        return "enum"
+    if issubclass(cls, torch.Tensor):
+        return "tensor" if _is_plain_memory(cls) else None
+    return "object" if _is_of_attributes(cls) else None
+
+
+def _is_plain_memory(cls: type[Any]) -> bool:
+    """Whether a tensor of a subclass is elements, and attributes beside them."""
+    is_own = cls.__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
+    is_told = hasattr(cls, "__tensor_flatten__") or cls in (torch.Tensor, torch.nn.Parameter)
+    return not (is_own or is_told)
+
+
+def _is_of_attributes(cls: type[Any]) -> bool:
+    """Whether an object of it is its attributes and nothing that compiled code keeps in it."""
+    slots = [name for one in cls.__mro__ for name in vars(one) if _is_slot(one, name)]
+    room = object.__basicsize__ + (len(slots) + 2) * _POINTER  # with __dict__ and __weakref__
+    has_room_for_more = bool(cls.__itemsize__) or cls.__basicsize__ > room
+    is_seen = bool(slots) or bool(cls.__dictoffset__)
+    is_users = all(one in _BASES or _is_users(one) for one in cls.__mro__)
+    return is_seen and is_users and not has_room_for_more and not issubclass(cls, torch.nn.Module)
+
+
+def _is_users(cls: type[Any]) -> bool:
+    package = cls.__module__.partition(".")[0]
+    return bool(cls.__flags__ & _HEAP_TYPE) and package not in _NO_DATA
+
+
+def _is_slot(cls: type[Any], name: str) -> bool:
+    return "__slots__" in vars(cls) and isinstance(vars(cls)[name], types.MemberDescriptorType)
 
 
 def items_of(value: Any) -> list[tuple[Any, Any]]:
@@ -43,6 +98,12 @@ def items_of(value: Any) -> list[tuple[Any, Any]]:
         return [(key, value[key]) for key in keys]
     if kind == "named tuple":
         return list(zip(value._fields, value, strict=True))
+    if kind == "enum":
+        return [("value", value.value)]
+    if kind == "tensor":
+        return [("", value.as_subclass(torch.Tensor)), *_attributes(value)]
+    if kind == "object":
+        return _attributes(value)
     return [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
 
 
@@ -59,7 +120,27 @@ def of_items(cls: type[Any], keys: Sequence[Any], values: Sequence[Any]) -> Any:
         return cls._make(values)
     if kind == "dataclass":
         return cls(**dict(zip(keys, values, strict=True)))
-    raise TypeError(f"{class_name(cls)} is no mapping, named tuple or dataclass")
+    if kind == "enum":
+        return cls(*values)
+    if kind == "tensor":
+        made, keys, values = values[0].as_subclass(cls), keys[1:], values[1:]
+    elif kind == "object":
+        made = cls() if cls is types.SimpleNamespace else object.__new__(cls)
+    else:
+        raise TypeError(f"{class_name(cls)} is no class of data")
+    for name, value in zip(keys, values, strict=True):
+        object.__setattr__(made, name, value)
+    return made
+
+
+def _attributes(value: Any) -> list[tuple[Any, Any]]:
+    slots = [
+        (name, getattr(value, name))
+        for cls in type(value).__mro__
+        for name in vars(cls)
+        if _is_slot(cls, name) and hasattr(value, name)
+    ]
+    return [*slots, *getattr(value, "__dict__", {}).items()]
 
 
 def loaded_class(name: str) -> type | None:

@@ -18,7 +18,8 @@ themselves, a list is an array; whatever else is an object that says under ``"$"
     dtype, device      name
     tensor    entry, parameter, grad   grad: requires_grad
     subclass  class, inner, context, size, stride      inner: two arrays, names and tensors
-    object    class, kind, keys, values       of data: a mapping, named tuple or dataclass
+    object    class, kind, keys, values       of data: of a class that somebody else wrote
+    sparse    layout, size, coalesced, inner  of data: inner: two arrays, names and tensors
     ndarray   entry, dtype, shape, order      dtype as numpy writes it; entry: uint8
     npscalar  dtype, hex
     npstr     value
@@ -32,7 +33,7 @@ A tree that is a tensor has the entry ``~``.
 A tensor of a subclass is what its ``__tensor_flatten__`` says: inner tensors and a context.
 Types are compared exactly: a subclass, named tuples included, might hold more than its items. Only
 data, which are batches and what a probe is asked with, may be of other classes, see
-:mod:`auditkit.observe.values.classes`.
+:mod:`auditkit.observe.values.classes`, and sparse.
 What cannot be kept is refused by its path, never dropped. Two references to one list come back
 as two equal lists; of tensors, exact aliases stay aliases. A tensor's ``grad`` is no part of it.
 """
@@ -53,6 +54,7 @@ from auditkit.errors import JsonError, UncapturedState
 from auditkit.formats.canonical import MAX_DEPTH, dumps
 from auditkit.observe.values.arrays import encode_array, encode_scalar
 from auditkit.observe.values.classes import items_of, kind_of
+from auditkit.observe.values.sparse import is_sparse, sparse_parts
 from auditkit.observe.values.tensors import Leaves, class_name, has_inner_tensors, refuse_unknown
 
 #: Default factories of a defaultdict that are known by name.
@@ -221,7 +223,12 @@ class _Encoder:
             items = items_of(value)
         except TypeError as error:
             raise self._refusal(str(error), path) from error
-        pairs = self._pairs(items, path)
+        try:
+            pairs = self._pairs(items, path)
+        except UncapturedState as error:
+            if kind_of(cls) == "object":  # whose class says more than what it keeps inside
+                error.message = f"a {class_name(cls)} cannot be captured: {error.message}"
+            raise
         return {"$": "object", "class": class_name(cls), "kind": kind_of(cls), **pairs}
 
     def _pairs(self, pairs: Iterable[tuple[object, object]], path: str) -> dict[str, object]:
@@ -261,6 +268,8 @@ class _Encoder:
             raise self._refusal("a tensor as a key cannot be captured", path)
         if has_inner_tensors(value):
             return self._subclass(value, path)
+        if self._data and is_sparse(value):
+            return self._sparse(value, path)
         refuse_unknown(value, self._place(path))
         if type(value) is not torch.Tensor and not is_parameter:
             raise self._refusal(f"a tensor subclass, {type(value).__name__}", path)
@@ -286,6 +295,11 @@ class _Encoder:
             "size": self.encode(tuple(value.size()), path),
             "stride": self.encode(tuple(value.stride()), path),
         }
+
+    def _sparse(self, value: torch.Tensor, path: str) -> object:
+        fields, tensors = sparse_parts(value)
+        inner = [self._tensor(one, _join(path, name)) for name, one in tensors.items()]
+        return {"$": "sparse", **fields, "inner": [list(tensors), inner]}
 
     def _array(self, value: Any, path: str) -> object:
         entry = path or "~"

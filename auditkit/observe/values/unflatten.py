@@ -21,6 +21,7 @@ from auditkit.formats.canonical import loads
 from auditkit.observe.values.arrays import decode_array, decode_scalar
 from auditkit.observe.values.classes import loaded_class, of_items
 from auditkit.observe.values.flatten import FACTORIES
+from auditkit.observe.values.sparse import sparse_of
 from auditkit.observe.values.tensors import (
     Leaves,
     MemoryKey,
@@ -199,6 +200,15 @@ def _subclass(decoder: _Decoder, fields: dict[str, Any]) -> Any:
         raise decoder.fault(f"no {kind.__name__} of these parts: {error}") from error
 
 
+def _sparse(decoder: _Decoder, fields: dict[str, Any]) -> torch.Tensor:
+    try:
+        names, nodes = fields["inner"]
+        parts = [decoder.decode(node) for node in nodes]
+        return sparse_of(fields["layout"], fields["size"], fields["coalesced"], names, parts)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise decoder.fault(f"no sparse tensor of these parts: {error}") from error
+
+
 def _object(decoder: _Decoder, fields: dict[str, Any]) -> Any:
     cls = loaded_class(fields["class"]) if isinstance(fields["class"], str) else None
     if cls is None:
@@ -324,6 +334,7 @@ _TAGS: Final[Mapping[str, tuple[frozenset[str], _Reader]]] = {
         ("tensor", "entry parameter grad", _Decoder.tensor),
         ("subclass", "class inner context size stride", _subclass),
         ("object", "class kind keys values", _object),
+        ("sparse", "layout size coalesced inner", _sparse),
         ("ndarray", "entry dtype shape order", _Decoder.array),
         ("npscalar", "dtype hex", _Decoder.numpy_scalar),
         ("npstr", "value", _npstr),

@@ -130,7 +130,9 @@ def run_loaded(
     result = kinds[job.kind](job, factory, report)
     require_settings(program.settings)
     if isinstance(result, TrunkResult):
-        result = replace(result, read_back=program.watch.opens.read_back)
+        opens = program.watch.opens
+        files = (f"the file {opens.read_back_name}",) if opens.read_back_name else ()
+        result = replace(result, read_back=opens.read_back, moved=(*result.moved, *files))
     if job.judged and isinstance(result, (TrunkResult, BranchesResult)):
         result = replace(result, imported=program.watch.files(), notes=())
     elif job.code and isinstance(result, (TrunkResult, BranchesResult)):
@@ -148,10 +150,12 @@ def _trunk(job: Job, factory: LoadedFactory, report: Report) -> TrunkResult:
         auditor = Auditor(1, commit_data=True, recipe=plan.evidence_digest, beside=True)
         report_step = _step_reporter(report, job, plan.horizon, lambda t: _phase(plan, t))
         callback = ForksCallback(session, fork_jobs(job), report_step)
+        hidden = hidden_values(session) if job.code else None
         note_read_backs()
         hold(session, 1, plan.horizon, auditor, callback, plan.has_state)
         note_held_files()
-        return callback.result(auditor)
+        moved = () if hidden is None else hidden.moved()
+        return replace(callback.result(auditor), moved=moved)
 
 
 def _branches(
@@ -273,7 +277,6 @@ def _preflight(
             built_after, alone = time.perf_counter() - begin, unshared(before)
             built = built_program(session)
             _examine(plan, session)
-            hidden = hidden_values(session)
             scales = job.nudges if session.program.named_probes else ()
             nudged = nudged_after(plan) if scales else None
             callback = PreflightCallback(session, plan, report_step, nudged)
@@ -282,7 +285,7 @@ def _preflight(
             while (step := callback.next_attempt) is not None:
                 hold(session, last + 1, step + 1, Auditor(last + 1), callback)
                 last = step + 1
-            undecided, moved = callback.require_possible(), hidden.moved()
+            undecided = callback.require_possible()
             if nudged is not None and nudged >= last:
                 hold(session, last + 1, nudged + 1, Auditor(last + 1), callback)
                 last = nudged + 1
@@ -304,7 +307,6 @@ def _preflight(
         undecided=undecided,
         nudges=nudges,
         notes=(*unhashed_notes(opened), *_own_files_note(job, factory, opened), *warned),
-        moved=moved,
     )
 
 

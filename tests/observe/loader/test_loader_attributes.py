@@ -21,6 +21,7 @@ from torch.utils.data import (
     SequentialSampler,
     Subset,
     SubsetRandomSampler,
+    TensorDataset,
     WeightedRandomSampler,
 )
 
@@ -260,6 +261,25 @@ def test_it_comes_back_to_what_it_was_at_first() -> None:
     assert dataset.known is known
     assert (known, dataset.transform.size) == (list(range(12)), 4)
     assert watched.changed_names() == []
+
+
+def test_tensors_of_a_data_set_are_written_where_the_loop_holds_them() -> None:
+    """A loop's own name for them goes on leading to what is loaded."""
+
+    def made() -> tuple[torch.Tensor, WatchedAttributes, DataLoader[Any]]:
+        rows = torch.arange(6.0)
+        data = TensorDataset(rows, torch.zeros(6))
+        loader: DataLoader[Any] = DataLoader(data)
+        return rows, WatchedAttributes(loader), loader
+
+    rows, watched, _ = made()
+    rows.mul_(0.5)
+    changes = watched.changes({})
+    again, other, loader = made()
+    other.put(changes)
+    assert torch.equal(again, rows)
+    again.add_(1)
+    assert loader.dataset[2][0] == again[2] == 2
 
 
 @pytest.mark.parametrize("kind", ["tensor", "array", "list"])

@@ -157,6 +157,7 @@ def test_a_file_that_is_read_and_was_written_meanwhile_is_seen(
             if by_a_fork:
                 os._exit(0)
         assert watch.opens.read_back == is_read_back
+        assert watch.opens.read_back_name == ("best.pt" if is_read_back else "")
 
 
 def test_what_the_system_makes_while_it_is_read_was_written_by_nobody(tmp_path: Path) -> None:

@@ -101,6 +101,68 @@ def test_what_a_class_keeps_is_named_and_an_attribute_is_a_snapshots_affair() ->
     assert hidden.moved() == ("Optimizer.calls",)
 
 
+class Slotted:
+    __slots__ = ("n",)
+
+    def __init__(self) -> None:
+        self.n = 0
+
+
+COUNTED = Slotted()
+
+
+def counts_in_a_class() -> None:
+    Optimizer.calls += 1
+
+
+def counts_in_a_slot() -> None:
+    COUNTED.n += 1
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [(counts_in_a_class, "Optimizer.calls"), (counts_in_a_slot, "loss's global COUNTED.n")],
+)
+def test_what_a_class_or_an_object_in_a_global_keeps_is_named(
+    function: Callable[[], None], said: str
+) -> None:
+    hidden = HiddenValues({"loss": function})
+    function()
+    assert hidden.moved() == (said,)
+
+
+def test_a_slot_of_what_is_held_is_named() -> None:
+    made = Optimizer(Slotted())
+    hidden = HiddenValues({"optimizer": made})
+    made.rates.n += 1
+    assert hidden.moved() == ("optimizer.rates.n",)
+
+
+def test_an_environment_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden = HiddenValues({})
+    monkeypatch.setenv("SEEN_STEPS", "1")
+    assert hidden.moved() == ("os.environ['SEEN_STEPS']",)
+
+
+def test_a_model_that_nobody_registered_is_named_and_no_other() -> None:
+    model, teacher = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    weights = list(model.parameters())
+    hidden = HiddenValues(
+        {"model": model, "loss": lambda: (model, weights, teacher)}, registered=[model]
+    )
+    torch.nn.init.ones_(model.weight)
+    assert hidden.moved() == ()
+    teacher.weight.data[0, 0] += 1  # which no version counts
+    assert hidden.moved() == ("teacher of loss",)
+
+
+def test_a_layer_of_another_class_is_named() -> None:
+    model = torch.nn.Sequential(torch.nn.ReLU())
+    hidden = HiddenValues({"model": model}, registered=[model])
+    model[0] = torch.nn.Tanh()
+    assert hidden.moved() == ("the class of model._modules['0']",)
+
+
 def test_tensors_are_compared_by_what_was_written() -> None:
     bank, other, array = torch.zeros(3), torch.zeros(3), np.zeros((2, 2))
     hidden = HiddenValues({"loss": lambda: (bank + other, array)})

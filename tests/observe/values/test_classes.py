@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import enum
 import itertools
+import random
+import threading
+import types
+import warnings
 from collections import OrderedDict, UserDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import hypothesis.strategies as st
@@ -66,6 +72,53 @@ class Example:
     labels: Any = None
 
 
+class Nested:
+    """As a detector's NestedTensor: a plain object."""
+
+    def __init__(self, tensors: Any, mask: Any = None) -> None:
+        self.tensors, self.mask = tensors, mask
+
+
+class Instances(Nested):
+    """As a detector's Instances: a plain object that looks attributes up, and slots."""
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, size: Any, fields: Any) -> None:
+        object.__setattr__(self, "_fields", fields)
+        super().__init__(size)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._fields[name] = value
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(name)
+
+
+class Layout(enum.Enum):
+    CORNERS = "xyxy"
+    CENTRE = "cxcywh"
+
+
+class Boxes(Tensor):
+    """As a BoundingBoxes of torchvision: elements, and attributes beside them."""
+
+    layout_of: Layout
+
+
+def boxes(layout: Layout) -> Boxes:
+    made = X.clone().as_subclass(Boxes)
+    made.layout_of = layout
+    return made
+
+
+def sparse(layout: torch.layout) -> Tensor:
+    blocks = (2, 2) if layout in (torch.sparse_bsr, torch.sparse_bsc) else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch, that some of them are new
+        return torch.eye(4).to_sparse(layout=layout, blocksize=blocks)
+
+
 def digest(batch: Any) -> dict[str, str]:
     return commitments({"": batch_leaves(batch)})
 
@@ -80,6 +133,18 @@ BATCHES = [
     Example(X),
     Example([Pair(X, {"deep": Encoding({"y": Y})})], "text"),
     pack_sequence([torch.ones(3, 2), torch.ones(1, 2)]),
+    Nested(X, [Nested(Y)]),
+    Instances((2, 3), {"boxes": X}),
+    types.SimpleNamespace(x=X, n=1),
+    Layout.CENTRE,
+    boxes(Layout.CENTRE),
+]
+LAYOUTS = [
+    torch.sparse_coo,
+    torch.sparse_csr,
+    torch.sparse_csc,
+    torch.sparse_bsr,
+    torch.sparse_bsc,
 ]
 
 
@@ -96,7 +161,7 @@ def test_a_batch_comes_back_as_its_class_with_its_items(batch: Any) -> None:
 
 @pytest.mark.parametrize("batch", BATCHES, ids=lambda batch: type(batch).__name__)
 def test_state_is_compared_exactly_still(batch: Any) -> None:
-    with pytest.raises(UncapturedState, match="cannot be captured"):
+    with pytest.raises(UncapturedState, match=r"cannot be captured|a tensor subclass"):
         flatten(batch, where="extras/mine")
 
 
@@ -106,6 +171,72 @@ def test_another_item_and_another_class_have_another_digest() -> None:
     assert digest(Encoding({"x": X})) != digest(Encoding({"x": X + 1}))
     assert digest(Pair(X, Y)) != digest(Pair(Y, X))
     assert digest(Encoding({"a": X, "b": Y})) != digest(Encoding({"b": Y, "a": X}))
+
+
+def test_attributes_of_objects_and_tensors_count() -> None:
+    assert digest(Nested(X, Y)) == digest(Nested(X.clone(), Y.clone()))
+    assert len({str(digest(b)) for b in (Nested(X, Y), Nested(X, Y + 1), Nested(X + 1, Y))}) == 3
+    assert digest(boxes(Layout.CENTRE)) == digest(boxes(Layout.CENTRE))
+    others = boxes(Layout.CORNERS), X, boxes(Layout.CENTRE) + 1
+    assert digest(boxes(Layout.CENTRE)) not in [digest(other) for other in others]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_a_sparse_batch_is_its_indices_and_values(layout: torch.layout) -> None:
+    batch = {"adjacency": sparse(layout), "x": X}
+    again = unflatten(flatten(batch, where="batch", data=True))
+    assert again["adjacency"].layout is layout
+    assert torch.equal(again["adjacency"].to_dense(), torch.eye(4))
+    assert digest(again) == digest(batch)
+    assert digest({**batch, "adjacency": sparse(layout) * 2}) != digest(batch)
+
+
+def test_whether_a_sparse_tensor_is_coalesced_is_kept() -> None:
+    twice = torch.sparse_coo_tensor(
+        torch.tensor([[0, 0], [1, 1]]), torch.tensor([1.0, 2.0]), (2, 2), check_invariants=True
+    )
+    again = unflatten(flatten(twice, where="batch", data=True))
+    assert not again.is_coalesced()
+    assert torch.equal(again.coalesce().to_dense(), twice.to_dense())
+    assert digest(twice) != digest(twice.coalesce())
+
+
+@pytest.mark.parametrize(
+    ("known", "forged"),
+    [("sparse_coo", "strided"), ("_indices", "_values"), ("[4,4]", "[2,2]"), ("true", "7")],
+)
+def test_a_forged_sparse_tensor_is_a_format_error(known: str, forged: str) -> None:
+    leaves = flatten(sparse(torch.sparse_coo), where="batch", data=True)
+    text = leaves[""]
+    assert isinstance(text, bytes)
+    assert known.encode() in text
+    with pytest.raises(FormatError, match=r"no sparse tensor|does not name|no tensor"):
+        unflatten({**leaves, "": text.replace(known.encode(), forged.encode(), 1)})
+
+
+class Drawn(random.Random):
+    """Keeps its numbers where Python code does not."""
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (Drawn(0), "Drawn"),
+        (Path("data"), "Path"),
+        (threading.Lock(), "lock"),
+        (torch.Generator(), "Generator"),
+        (np.random.default_rng(0), "Generator"),
+        (type("Rows", (list,), {})(), "Rows"),
+        (torch.SymInt.__new__(torch.SymInt), "SymInt"),
+        (torch.nn.Linear(1, 1), "Linear"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_may_hold_more_than_attributes_is_refused(value: Any, name: str) -> None:
+    with pytest.raises(UncapturedState, match=name) as caught:
+        batch_leaves(Nested(X, value))
+    assert caught.value.where == "batch/mask"
+    assert "Nested cannot be captured" in caught.value.message
 
 
 def test_entries_are_named_by_key_or_field() -> None:
@@ -157,7 +288,7 @@ def test_nested_batches_come_back(batch: Any) -> None:
     assert digest(unflatten(flatten(batch, where="batch", data=True))) == digest(batch)
 
 
-def test_only_classes_of_the_three_kinds_are_found_by_name_and_only_loaded_ones() -> None:
+def test_only_classes_of_these_kinds_are_found_by_name_and_only_loaded_ones() -> None:
     module = Encoding.__module__
     assert loaded_class(f"{module}.Encoding") is Encoding
     assert loaded_class("torch.nn.utils.rnn.PackedSequence") is PackedSequence
