@@ -18,7 +18,8 @@ import pytest
 from auditkit.files import store
 from auditkit.observe.machine import imports, opened
 from auditkit.observe.machine.imports import noted_opens, watched_imports
-from auditkit.observe.machine.opened import opened_files
+from auditkit.observe.machine.opened import changed_files, opened_files
+from auditkit.records.job import ProgramSource
 from auditkit.records.opened import OpenedFile, OpenedFiles, merged_opened, unhashed_notes
 
 DATA = b"1,2,3\n"
@@ -63,6 +64,29 @@ def test_files_below_a_folder_that_an_argument_names(data: Path, tmp_path: Path)
     assert names(found) == ["data/root/a.csv", "data/root/c.npy", "data/root/inner/b.csv"]
     digest = hashlib.sha256(DATA).hexdigest()
     assert found.files[0] == OpenedFile("data/root/a.csv", len(DATA), digest)
+
+
+def test_files_that_changed_since_they_were_hashed_are_named(data: Path, tmp_path: Path) -> None:
+    own = tmp_path / "program" / "own.txt"
+
+    def read() -> None:
+        own.write_bytes(DATA)
+        for file in (data / "a.csv", data / "inner" / "b.csv", data / "c.npy"):
+            file.open().close()
+
+    arguments = {"root": str(data), "csv": str(data / "a.csv"), "lr": "0.1"}
+    found = opened_by(read, tmp_path, arguments)
+    found = OpenedFiles(
+        (*found.files, OpenedFile("program/own.txt", 3, store.stream_sha256(own)[1]))
+    )
+    source = ProgramSource("study.py:f", str(tmp_path / "program"), arguments)
+    assert changed_files(found, source) == ()
+    (data / "a.csv").write_bytes(b"other")
+    (data / "inner" / "b.csv").unlink()
+    own.write_bytes(b"other")
+    changed = ("data/csv", "data/root/inner/b.csv", "program/own.txt")
+    assert changed_files(found, source) == changed
+    assert changed_files(None, source) == ()
 
 
 def test_the_innermost_folder_names_a_file_and_an_argument_may_be_the_file(
