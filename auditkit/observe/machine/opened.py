@@ -115,6 +115,7 @@ def _data_files(watch: ImportWatch) -> list[str]:
         path
         for path, source in sources.items()
         if source not in executed
+        and path not in watch.opens.cached
         and (not path.startswith(_SYSTEM) or path.startswith(_MEMORY))
         and not origin_of(source, imported_since=True).installed
     ]

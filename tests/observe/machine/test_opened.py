@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from auditkit.files import store
-from auditkit.observe.machine import imports, opened
+from auditkit.observe.machine import open_notes, opened
 from auditkit.observe.machine.imports import noted_opens, watched_imports
 from auditkit.observe.machine.opened import changed_files, opened_files
 from auditkit.records.job import ProgramSource
@@ -197,6 +197,39 @@ def test_data_in_memory_are_data(tmp_path: Path) -> None:
         assert names(opened_by(read, tmp_path, {"data": staged})) == ["data/data/a.csv"]
 
 
+@pytest.mark.parametrize(
+    ("program", "found"),
+    [
+        ("import fonts_of_lib", []),
+        ("import fonts_of_lib; fonts_of_lib.look()", ["fonts"]),  # asked for by the program
+        ("import fonts_of_lib; open(fonts_of_lib.FONTS).close()", ["fonts"]),
+        ("import fonts_of_own", ["fonts"]),
+        ("import models_of_lib", ["models"]),  # in no cache
+    ],
+)
+def test_a_cache_that_only_the_import_of_a_library_reads_is_no_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, found: list[str]
+) -> None:
+    cache, lib, own = (tmp_path / name for name in ("cache", "lib", "own"))
+    text = "FONTS = {!r}\ndef look():\n    open(FONTS).close()\nlook()\n"
+    for name, place in (("fonts", cache), ("models", tmp_path)):
+        place.mkdir(exist_ok=True)
+        (place / name).write_text("[]")
+        for kind in (lib, own):
+            kind.mkdir(exist_ok=True)
+            (kind / f"{name}_of_{kind.name}.py").write_text(text.format(str(place / name)))
+            monkeypatch.syspath_prepend(kind)
+    real = open_notes.library_folders()
+    monkeypatch.setattr(open_notes, "library_folders", lambda: (f"{lib}{os.sep}", *real))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    try:
+        listed = names(opened_by(lambda: exec(program), tmp_path))  # noqa: S102
+    finally:
+        for name in [name for name in sys.modules if name.endswith(("_of_lib", "_of_own"))]:
+            del sys.modules[name]
+    assert [Path(name).name for name in listed if not name.endswith(".py")] == found
+
+
 def test_what_is_no_data_is_not_listed(data: Path, tmp_path: Path) -> None:
     module = tmp_path / "helper_for_opened.py"
     module.write_text("import json.tool\n")
@@ -255,7 +288,7 @@ def test_what_goes_wrong_in_the_notes_is_nothing_to_the_program(
     def fails(*_: object) -> None:
         raise RuntimeError("planted")
 
-    monkeypatch.setattr(imports.OpenNotes, "note", fails)
+    monkeypatch.setattr(open_notes.OpenNotes, "note", fails)
     read: list[bytes] = []
     found = opened_by(lambda: read.append((data / "a.csv").read_bytes()), tmp_path)
     assert (read, found.files) == ([DATA], ())
