@@ -672,6 +672,7 @@ EXAMPLES: tuple[Any, ...] = (
         branches=("replica", "placebo-0"),
         step=4,
         code="/out/code",
+        sources=CODE,
         sample_seed=1,
         versions={"placebo-0": 1},
         listed=("data.csv",),

@@ -170,7 +170,7 @@ def untouched(folder: Path) -> Iterator[None]:
         patch.setattr(
             job_files,
             "user_code",
-            lambda to, end, main: digest_code(to, end, main=main) if to else (),
+            lambda to, end, **given: digest_code(to, end, **given) if to else (),
         )
         # What the tests themselves have imported is nobody's program.
         known = sys.modules.copy()

@@ -10,6 +10,7 @@ from rich.filesize import decimal
 
 from auditkit.cli.console import number, print_facts, print_words
 from auditkit.cli.spelling import counted
+from auditkit.files.run_parts import steps_left
 from auditkit.records.estimate import ALPHA, MIN_PAIRS
 from auditkit.records.metric_names import base_metric
 from auditkit.records.nudge_size import spelled_scale
@@ -124,11 +125,18 @@ def print_outlook(out: Console, request: StudyRequest) -> None:
     cost, design = estimate_cost(found, plan, n_seeds), design_of(plan)
     at_once = request.branches_at_once
     wall = _duration(wall_seconds(cost.seconds, plan, n_seeds, jobs, at_once=at_once))
+    steps = steps_left(request.out, plan, request.seeds) if request.resume else {}
+    left = sum(steps.values()) if steps else cost.steps
+    to_run, to_verify = f"about {wall}", "as long"
+    if left < cost.steps:
+        seconds, n_left = cost.seconds * left / cost.steps, sum(map(bool, steps.values())) or 1
+        here = _duration(wall_seconds(seconds, plan, n_left, jobs, at_once=at_once))
+        to_run, to_verify = f"of which {left:,} are left, about {here}", f"about {wall}"
     out.print(
         f"{counted(n_seeds, 'seed')}, {len(plan.branch_names)} branches each"
         f"{f' at each of {len(plan.forks)} forks' if plan.further_forks else ''}, to step "
-        f"{plan.horizon}: {cost.steps:,} training steps, about {wall} "
-        f"with --jobs {jobs}, process starts included, and as long to verify; "
+        f"{plan.horizon}: {cost.steps:,} training steps, {to_run} "
+        f"with --jobs {jobs}, process starts included, and {to_verify} to verify; "
         f"{decimal(cost.seed_bytes)} a seed"
     )
     out.print(f"{_tests(design, plan)}: {_seeds(design, plan)}")

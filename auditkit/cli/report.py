@@ -47,6 +47,7 @@ from auditkit.evidence.reader import RunEvidence
 from auditkit.evidence.verdicts import is_recording_report
 from auditkit.formats.quote import brief
 from auditkit.formats.statements import Manifest, manifest_from_statement
+from auditkit.paper.citations import why_withheld
 from auditkit.paper.drawing import Drawn, require_matplotlib, to_svg
 from auditkit.paper.pictures import loss_pictures, study_pictures
 from auditkit.paper.report_page import Picture, Said, Shown, is_page, page
@@ -133,14 +134,18 @@ def report_command(
     if figure_files is not None:
         figure_files.write(drawn)
         if not drawn:
-            say("no figures: there is nothing to draw")
+            say(f"no figures: there is nothing to draw{_without(found)}")
     if table_files is not None and found.estimates is not None:
         table_files.write([*shown.tables, *_persistence(found)], found.estimates)
     elif table_files is not None:
-        say("no tables: there are no estimates")
+        say(f"no tables: there are no estimates{_without(found)}")
     if not written_to.is_stdout:
         say(f"page: {out}")
     ctx.exit(report.exit_code)
+
+
+def _without(found: _Found) -> str:
+    return "" if found.estimates is not None else f" ({why_withheld(found.report)})"
 
 
 def _check_ending(out: str) -> None:

@@ -65,6 +65,7 @@ class RemoteWorkers(Workers):
         engine.require_installed()
         self._spec, self._n_workers = engine, jobs
         self._engine: Engine | None = None
+        self._is_new = True
         self._opening = threading.Lock()
         self._environment: Environment | None = None
         self._preparing: list[Ticket] = []  # what nobody holds is cancelled by dask
@@ -81,6 +82,21 @@ class RemoteWorkers(Workers):
             engine, self._engine = self._engine, None
         if engine is not None:
             engine.close()
+
+    def connect(self) -> None:
+        """Connect to the engine before the first job comes, which does so otherwise.
+
+        Raises:
+            AuditError: When nobody answers.
+        """
+        with self._opening:
+            self._connected()
+
+    def _connected(self) -> Engine:
+        """The engine; the lock is held."""
+        if self._engine is None:
+            self._engine = self._spec.connect(self._n_workers)
+        return self._engine
 
     def run(self, job: Job, report: Report = lambda _: None, keep: Keep = lambda _: None) -> Any:
         """As :meth:`Workers.run`."""
@@ -156,12 +172,11 @@ class RemoteWorkers(Workers):
         with self._opening:
             if self._stopped:
                 raise ProgramFailed("stopped")
-            is_first = self._engine is None
-            if self._engine is None:
-                self._engine = self._spec.connect(self._n_workers)
-            ticket = _submit(self._engine, order, threads)
-            if is_first and task is None and not self._spec.is_local:
-                self._prepare_others(self._engine, order, threads)
+            engine = self._connected()
+            ticket = _submit(engine, order, threads)
+            if self._is_new and task is None and not self._spec.is_local:
+                self._prepare_others(engine, order, threads)
+            self._is_new = False
             return ticket
 
     def _prepare_others(self, engine: Engine, order: Order, threads: int) -> None:

@@ -1,11 +1,11 @@
-"""The checkpoints that a recording's journal names, while the recording is unfinished."""
+"""The files of a recording's checkpoints: whether they are where journal or manifest say."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
 
-from auditkit.errors import ArtifactMissing
+from auditkit.errors import ArtifactError, ArtifactMissing
 from auditkit.files import artifacts, store
 from auditkit.records.recording import CheckpointRecord
 
@@ -43,6 +43,22 @@ def lost_checkpoints(
         except ArtifactMissing:
             lost.append(checkpoint)
     return tuple(lost)
+
+
+def lying_there(
+    folder: Path, checkpoints: Iterable[CheckpointRecord]
+) -> tuple[CheckpointRecord, ...]:
+    """Those of a finished recording in whose files' places anything lies."""
+    there = []
+    for checkpoint in checkpoints:
+        try:
+            artifacts.file_size(folder, checkpoint.file)
+        except ArtifactMissing:
+            continue
+        except ArtifactError:
+            pass  # no regular file
+        there.append(checkpoint)
+    return tuple(there)
 
 
 def _look(folder: Path, checkpoint: CheckpointRecord) -> None:

@@ -7,6 +7,11 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """Below ``$XDG_CACHE_HOME``, or ``~/.cache``."""
+    """Below that of the user."""
+    return user_cache() / "auditkit"
+
+
+def user_cache() -> Path:
+    """``$XDG_CACHE_HOME``, or ``~/.cache``: where anybody's program puts what can be made again."""
     given = os.environ.get("XDG_CACHE_HOME")
-    return (Path(given) if given else Path.home() / ".cache") / "auditkit"
+    return Path(given) if given else Path.home() / ".cache"

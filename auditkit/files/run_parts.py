@@ -18,6 +18,7 @@ from auditkit.errors import ArtifactError, AuditError
 from auditkit.files import artifacts, store
 from auditkit.formats import canonical
 from auditkit.records.manifest import CODE_FOLDER, BranchRecord, CodeFile, FileRecord
+from auditkit.records.plan import StudyPlan
 from auditkit.records.results import BranchesResult, TrunkResult
 
 #: Name of the part that is trunk and control.
@@ -190,6 +191,23 @@ def notes(folder: Path, seed: int | None = None, fork: int | None = None) -> lis
     """Every note that lies in a run's folder, of one seed and fork or of all."""
     where = "seed-*" if seed is None else seed_name(seed, fork)
     return sorted(folder.glob(f"{where}/*{_NOTE}"))
+
+
+def steps_left(folder: Path, plan: StudyPlan, seeds: Iterable[int]) -> dict[int, int]:
+    """Training steps that an interrupted run has before it, by seed, as its notes have it."""
+    forks, n_branches = plan.forks, len(plan.branch_names) - 1
+    left = {}
+    for seed in seeds:
+        numbers = {
+            fork: len(notes(folder, seed, fork if plan.further_forks else None)) for fork in forks
+        }
+        # The trunk is noted at every fork, and no branch before it.
+        left[seed] = (
+            sum((n_branches + 1 - n) * (plan.horizon - fork) for fork, n in numbers.items())
+            if all(numbers.values())
+            else plan.seed_steps
+        )
+    return left
 
 
 def _roles(branches: Iterable[BranchRecord]) -> dict[str, str]:

@@ -41,6 +41,9 @@ ORDER = (
     "glossary",
 )
 
+#: The page of words and what they mean.
+_MEANINGS = "glossary"
+
 _TOPICS = re.compile(r"<!-- topics: (.*?) -->")
 _HEADING = re.compile(r"(#{1,6}) (.+)")
 _FENCE = "```"
@@ -106,7 +109,9 @@ def parse(name: str, source: str) -> Page:
 
 
 def explain(topic: str) -> list[Page | Section]:
-    """Everything that goes by the name of a topic, in the order of the pages; may be empty.
+    """Everything that goes by the name of a topic; may be empty.
+
+    What the glossary says of it comes first, the rest in the order of the pages.
 
     A page that bears the name stands for its own sections of that name. A perturbation may have
     parameters, as in a plan (``adam-reset:moments=v``) or as a branch (``adam-reset--moments-v``).
@@ -127,8 +132,12 @@ def _find(wanted: str) -> list[Page | Section]:
                 for section in page.sections
                 if wanted in {normal(given) for given in section.topics}
             ]
-    # an answer that is about the topic alone comes before a whole page
-    return sorted(found, key=lambda item: isinstance(item, Page))
+    # What a word means comes first, and an answer that is about it alone before a whole page.
+    return sorted(found, key=lambda item: (isinstance(item, Page), not _is_meaning(item)))
+
+
+def _is_meaning(item: Page | Section) -> bool:
+    return isinstance(item, Section) and item.page == _MEANINGS
 
 
 def topics() -> dict[str, str]:

@@ -82,6 +82,13 @@ def why_no_estimates(report: VerificationReport) -> str | None:
     return f"checks 1 to 9 passed, and nothing can be estimated: {report.checks[9].findings[0]}"
 
 
+def why_withheld(report: VerificationReport) -> str:
+    """Why a report has no estimates, in the words of its check 10."""
+    check = report.checks[9]
+    reason = check.summary or next(map(str, check.findings), check.status)
+    return f"check 10, {reason.removeprefix('withheld: ')}"
+
+
 def digest(sha256: str | None) -> str:
     """The first digits of a digest."""
     return "absent" if sha256 is None else f"{sha256[:SHOWN_DIGITS]}..."

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from auditkit.evidence.verdicts import LESS_THAN_REQUIRED, NOT_APPLICABLE
-from auditkit.paper.citations import unreplayed, why_no_estimates
+from auditkit.paper.citations import unreplayed, why_no_estimates, why_withheld
 from auditkit.paper.markup import (
     Html,
     bullets,
@@ -234,7 +234,8 @@ def _study(
     about = facts("The plan and the program", said.facts)
     yield section(2, "Plan", _unreplayed(report), *drawn, about)
     if report.estimates is None:
-        why = "None are shown: they are computed after a replay (auditkit report --replay all)."
+        how = "; auditkit report --replay all computes them" if unreplayed(report) else ""
+        why = f"None are shown ({why_withheld(report)}{how})."
         yield section(2, "Estimands", paragraph(why))
     else:
         yield section(2, "Estimands", *_estimands(report, said, shown))

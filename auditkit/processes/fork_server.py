@@ -38,6 +38,9 @@ class ForkServer:
         OSError: When it cannot be started.
     """
 
+    #: What it is called where it has died.
+    what = "the process that workers are forked from"
+
     def __init__(self, arguments: Sequence[str], variables: Mapping[str, str]) -> None:
         self._mark = secrets.token_hex(16)
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 # read after the end
@@ -76,8 +79,7 @@ class ForkServer:
         except OSError as error:
             status = self.wait()
             raise ProgramFailed(
-                f"the process that workers are forked from ended with status {status}"
-                f"{log_tail(self._log)}"
+                f"{self.what} ended with status {status}{log_tail(self._log)}"
             ) from error
 
     def wait(self) -> int:

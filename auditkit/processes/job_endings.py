@@ -8,6 +8,10 @@ from auditkit.processes.side_by_side import REPLICA
 from auditkit.records.job import Job
 from auditkit.records.results import BranchesResult
 
+#: Exit status of a process that has answered for what it did; of a program that ends its process
+#: by itself any other is likelier, and 0 likeliest.
+ANSWERED = 87
+
 
 @dataclass
 class Ending:
@@ -16,7 +20,8 @@ class Ending:
     Attributes:
         left: Branches that no result is there of.
         n_results: Results, that of a trunk included.
-        status: The exit status, where that is told.
+        status: The exit status: of the process that answered, or 0 of one that has forked those
+            that did. None where it is not told.
         done: Branches that a result is there of.
     """
 
@@ -36,13 +41,18 @@ class Ending:
             self.left = [name for name in self.left if name not in self.done]
 
     @property
+    def is_unfinished(self) -> bool:
+        """Whether there is something that it has not answered for."""
+        return self.n_results == 0 or bool(self.left)
+
+    @property
     def is_early(self) -> bool:
         """Whether it died, perhaps with exit status 0.
 
         A process that cannot be forked ends well when it has run the first branch.
         """
-        is_alone = not self.status and self.done in ([], self._first)
-        return self.n_results == 0 or bool(self.left and not is_alone)
+        is_alone = self.status == ANSWERED and self.done in ([], self._first)
+        return self.is_unfinished and not (self.n_results and is_alone)
 
     def what(self, job: Job) -> str:
         """What was not finished."""

@@ -47,7 +47,12 @@ class ProgramServer:
         OSError: When it cannot be forked.
     """
 
+    #: What it is called where it has died.
+    what = "the process that has imported the program, and forks its jobs,"
+
     def __init__(self, job: Job, submit: Submit) -> None:
+        self._status: int | None = None
+        self._waiting = threading.Lock()
         self._job = replace(job, kind="load", fork=None, order=None, branches=(), out="")
         self._control, theirs = socket.socketpair()
         self._answers = self._control.makefile("rb")
@@ -79,7 +84,13 @@ class ProgramServer:
             raise Gone from error
 
     def wait(self) -> int:
-        """Its exit status, when it is about to end."""
+        """Its exit status, when it is about to end; several jobs may ask."""
+        with self._waiting:
+            if self._status is None:
+                self._status = self._told_status()
+            return self._status
+
+    def _told_status(self) -> int:
         self._control.settimeout(_SECONDS_TO_END)
         with contextlib.suppress(OSError, ValueError):
             status = self._answer().get("exit")

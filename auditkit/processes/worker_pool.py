@@ -179,11 +179,15 @@ class Workers:
                 ended = yield from _communicate(line, job, report, self.slots, program is not None)
                 if self._stopped:
                     raise ProgramFailed("stopped")
+                who = "a worker process"
+                if ended.status is None and ended.is_unfinished:
+                    # Who would have told it has ended, and may never have forked the job's process.
+                    ended.status = server.wait()
+                    who = server.what if self._fork else who
                 if ended.is_early:
-                    status = server.wait() if ended.status is None else ended.status
                     tail = log_tail(log) or server.tail()
                     raise ProgramFailed(
-                        f"a worker process {describe_exit(status)}{tail}",
+                        f"{who} {describe_exit(ended.status or 0)}{tail}",
                         where=f"seed {job.seed}, {ended.what(job)}",
                     )
             finally:

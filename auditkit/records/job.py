@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from auditkit.records.manifest import CodeFile
 from auditkit.records.own_perturbation import OwnPerturbation
 from auditkit.records.plan import StudyPlan
 
@@ -64,6 +65,8 @@ class Job:
         step: The step to look into (``modules``), how many steps to time (``preflight``), or 0 to
             leave the dataset unread (``register``).
         code: Absolute folder to copy the program's sources to, or None.
+        sources: The sources as the study found them, with which complete parts of it were made:
+            of these no other bytes are copied to ``code``.
         sample_seed: Whose per-sample streams the dataset is read with (``register``); by default
             the study seed's.
         versions: Version of each branch's perturbation, by branch, where an earlier study is
@@ -93,6 +96,7 @@ class Job:
     branches: tuple[str, ...] = ()
     step: int | None = None
     code: str | None = None
+    sources: tuple[CodeFile, ...] = ()
     sample_seed: int | None = None
     judged: bool = False
     versions: dict[str, int] | None = None

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from auditkit.engines.remote_workers import RemoteWorkers, refuse_command
+from auditkit.errors import ConnectionLost, Undecided
 from auditkit.evidence.distances import within
 from auditkit.evidence.reader import RunEvidence
 from auditkit.files import artifacts, own_data, store
@@ -43,6 +44,9 @@ def replay(run: RunEvidence, request: ReplayRequest, report: Report) -> ReplayOu
         run: The recorded run, whose files passed checks 1 to 3.
         request: What to replay.
         report: Called with progress, from several threads.
+
+    Raises:
+        Undecided: When the engine that was asked for is not there, which no seed need find.
     """
     if run.manifest.plan.further_forks:
         return _replay_forks(run, request, report)
@@ -52,6 +56,8 @@ def replay(run: RunEvidence, request: ReplayRequest, report: Report) -> ReplayOu
         slots = Slots(request.jobs, len(seeds))
         workers = _workers(request, Path(scratch), slots)
         stack.enter_context(workers)
+        if isinstance(workers, RemoteWorkers):
+            _connect(workers)
         judge = ImportJudge(run.manifest.program.code, Path(scratch))
         opened = OpenedJudge(run.manifest.opened, copy_code(run, Path(scratch)))
         tasks = [
@@ -106,6 +112,14 @@ def _workers(request: ReplayRequest, scratch: Path, slots: Slots) -> Workers | S
     if request.engine is not None:
         return RemoteWorkers(request.engine, request.jobs, request.variables, scratch)
     return Workers(variables=request.variables, scratch=scratch, slots=slots)
+
+
+def _connect(workers: RemoteWorkers) -> None:
+    try:
+        workers.connect()
+    except ConnectionLost as error:
+        message = f"nothing was replayed: {error.message}"
+        raise Undecided(message, where=error.where, hint=error.hint) from error
 
 
 def _replay_forks(run: RunEvidence, request: ReplayRequest, report: Report) -> ReplayOutcome:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from auditkit.formats.run_files import outcome_from_tensors, trace_from_tensors
 from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.evidence import Trace
 from auditkit.records.manifest import BranchRecord, StudyManifest
+from auditkit.records.opened import some_names
 from auditkit.records.planned_declarations import declarations_of
 
 
@@ -56,7 +57,10 @@ def parted_branches(folder: Path, manifest: StudyManifest) -> Iterator[PartedBra
 
 
 def refuse_parted_branches(
-    folder: Path, manifest: StudyManifest, moved: Sequence[str] = ()
+    folder: Path,
+    manifest: StudyManifest,
+    moved: Sequence[str] = (),
+    changed: Callable[[], Sequence[str]] = tuple,
 ) -> None:
     """Say at once what check 9 would say after a replay.
 
@@ -64,6 +68,7 @@ def refuse_parted_branches(
         folder: Of the finished study.
         manifest: Its manifest.
         moved: What the program's code keeps where no snapshot looks, and had changed.
+        changed: Looks which files that the program opened have changed since.
 
     Raises:
         ReplicaMismatch: When a branch parts from its control without a reason.
@@ -77,10 +82,12 @@ def refuse_parted_branches(
     run, kept = f"{folder}#{first.folder}", ""
     if moved:
         kept = f"while the control was trained these changed: {', '.join(moved)}"
+    data = some_names(changed())
     raise ReplicaMismatch(
         f"this run will not verify: seed {first.seed}, {first.branch} is not what the control "
         f"is{more}; either the kernels are not deterministic, or the program keeps state that no "
-        f"snapshot holds{f' ({kept})' if kept else ''}",
+        f"snapshot holds{f' ({kept})' if kept else ''}"
+        f"{f'; {data} changed while the study ran' if data else ''}",
         step=first.step,
         component=f"{first.components[0]}{also}",
         hint=f"the files are kept: `auditkit diff {run}/control {run}/{first.branch}`, and "

@@ -17,6 +17,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from auditkit.errors import PlanError, StoreError
@@ -32,6 +33,7 @@ from auditkit.files.run_parts import seed_name
 from auditkit.formats.redaction import redact_text
 from auditkit.formats.statements import to_statement
 from auditkit.observe.machine.code import git_state
+from auditkit.observe.machine.opened import changed_files
 from auditkit.processes.worker_pool import Workers
 from auditkit.records.fork_points import views
 from auditkit.records.manifest import (
@@ -140,7 +142,8 @@ def run_study(
         _warn_of_variables(request.out, manifest, warn)
     moved = tuple(dict.fromkeys(name for seed in finished for name in seed.trunk.moved))
     for view in views(manifest):
-        refuse_parted_branches(request.out, view, moved)
+        changed = partial(changed_files, manifest.opened, request.program)
+        refuse_parted_branches(request.out, view, moved, changed)
         refuse_unchanged_data(request.out, view)
     return request.out / MANIFEST_NAME
 

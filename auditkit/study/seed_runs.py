@@ -5,6 +5,7 @@ A trunk and every branch are noted as they end (:mod:`auditkit.files.run_parts`)
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -13,14 +14,16 @@ from functools import partial
 from pathlib import Path
 
 from auditkit.engines.remote_workers import RemoteWorkers, refuse_command
-from auditkit.errors import PlanError
+from auditkit.errors import AuditError, PlanError
 from auditkit.files import store
 from auditkit.files.run_folder import FinishedSeed, RunFolder
 from auditkit.files.run_parts import TRUNK, BranchPart, TrunkPart, present
+from auditkit.observe.machine.opened import changed_files
 from auditkit.processes.side_by_side import Slots
 from auditkit.processes.worker_pool import Workers, run_apart
 from auditkit.records.job import Job, Progress
 from auditkit.records.manifest import CODE_FOLDER
+from auditkit.records.opened import some_names
 from auditkit.records.results import BranchesResult, TrunkResult
 from auditkit.study.request import StudyRequest
 from auditkit.study.samples import require_same_samples
@@ -62,11 +65,15 @@ def run_seeds(
     request = replace(request, position_recipe=_position_recipe(request, folder))
     finished: dict[int, tuple[FinishedSeed, ...]] = {}
     run = _run_forks if request.plan.further_forks else _run_seed
-    slots = Slots(request.jobs, len(request.seeds))
+    slots, stopped = Slots(request.jobs, len(request.seeds)), threading.Event()
 
     def run_seed(seed: int) -> tuple[FinishedSeed, ...]:
         try:
             return run(workers, request, folder, seed, report)
+        except AuditError as error:
+            if not stopped.is_set():
+                _require_same_data(request, seed, error)
+            raise
         finally:
             slots.end_seed()
 
@@ -81,6 +88,7 @@ def run_seeds(
                 if future in ended:
                     finished[seed] = future.result()
         except BaseException:
+            stopped.set()
             workers.stop()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -166,7 +174,7 @@ def _run_seed(
         report(Progress(seed, TRUNK, 0, 0, 0, kept=steps))
 
     def keep(result: BranchesResult) -> None:
-        _require_same_code(request, seed, result)
+        _require_same_program(request, trunk, result)
         kept[result.branches[0].name] = parts.keep_branch(result)
 
     if trunk is None:
@@ -189,12 +197,9 @@ def _run_seed(
             str(folder.path.absolute() / present(folder.path, f"{folder.seed_name(seed)}/{stem}"))
             for stem in ("fork.safetensors", "order.safetensors")
         )
+        recipe, one_by_one = trunk.result.observed.position_recipe, trunk.result.read_back
         rest = replace(job, kind="branches", branches=missing, fork=fork, order=order)
-        rest = replace(
-            rest,
-            position_recipe=trunk.result.observed.position_recipe,
-            one_by_one=trunk.result.read_back,
-        )
+        rest = replace(rest, position_recipe=recipe, one_by_one=one_by_one)
         workers.run(rest, report, keep)
     for name in trunk.result.left:
         store.remove(Path(job.out) / name)
@@ -220,6 +225,31 @@ def _require_same_code(
             )
 
 
+def _require_same_program(
+    request: StudyRequest, trunk: TrunkPart | None, result: BranchesResult
+) -> None:
+    """Require a branch to have been given the program of its trunk, which comes before it."""
+    assert trunk is not None  # noqa: S101
+    _require_same_code(request, trunk.seed, result)
+    for built in result.built:
+        trunk.result.built.require_same(built)
+
+
+def _require_same_data(request: StudyRequest, seed: int, error: AuditError) -> None:
+    """Where a seed has failed: say so if what the program read is no longer what it was.
+
+    Raises:
+        PlanError: Naming the files.
+    """
+    opened = None if request.preflight is None else request.preflight.opened
+    if changed := changed_files(opened, request.program):
+        raise PlanError(
+            f"{some_names(changed)} changed while the study ran; it ended in: {error}",
+            where=f"seed {seed}",
+            hint="put it back and go on with --resume, or start again in another folder",
+        ) from error
+
+
 def _is_left(job: Job, trunk: TrunkPart) -> bool:
     """Whether what the branches are compared with is still there."""
     return all((Path(job.out) / name).exists() for name in trunk.result.left)
@@ -235,6 +265,7 @@ def _seed_job(request: StudyRequest, folder: RunFolder, seed: int) -> Job:
         out=str(out),
         suffix=store.PARTIAL,
         code=str((folder.path / CODE_FOLDER).absolute()),
+        sources=() if request.preflight is None else request.preflight.code,
         fork=str(out / f"fork.safetensors{store.PARTIAL}"),
         order=str(out / f"order.safetensors{store.PARTIAL}"),
         position_recipe=request.position_recipe,
@@ -247,8 +278,6 @@ def _finished(
 ) -> FinishedSeed:
     """A seed whose parts are all there, compared with each other."""
     joined = BranchesResult.joined([part.result for part in branches])
-    for built in joined.built:
-        trunk.result.built.require_same(built)
     require_same_samples(folder, request.plan, trunk.seed, trunk.result, joined)
     parts: list[TrunkPart | BranchPart] = [trunk, *branches]
     files = [file for part in parts for file in part.files]

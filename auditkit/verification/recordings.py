@@ -8,11 +8,13 @@ nobody who signed the recording holds that key (:mod:`auditkit.verification.repl
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from auditkit.errors import AuditError
 from auditkit.evidence.comparison import environment_differences
 from auditkit.evidence.reader import RecordingEvidence
 from auditkit.evidence.verdicts import NOT_APPLICABLE, as_finding
+from auditkit.files.checkpoint_files import lying_there
 from auditkit.formats.scalar_file import scalars_from_tensors
 from auditkit.formats.snapshot_file import UNTRACED
 from auditkit.records.evidence import CONSUMED, is_consumed
@@ -80,9 +82,8 @@ class RecordingVerification(Verification):
         if manifest.closed_as is not None:
             self._checks.warn(4, f"closed afterwards, from what was left: {manifest.closed_as}")
         for rank in manifest.ranks:
-            if rank.lost_checkpoints:
-                lost = f"{place(rank)}: no file of the checkpoints {rank.lost_note} any more"
-                self._checks.warn(4, f"{lost}; what they held is compared with nothing")
+            for warning in self._lost(rank):
+                self._checks.warn(4, f"{place(rank)}: {warning}")
         who = processes(len(manifest.ranks))
         steps = f"steps 1..{manifest.ranks[0].steps}"
         resumed = [(place(r), *one) for r in manifest.ranks for one in r.resumptions if one[1]]
@@ -94,6 +95,24 @@ class RecordingVerification(Verification):
             text += f", resumed after step {step} ({proof})"
         self._checks.ran(4, f"{text}{sharded_note(manifest)}")
         self._checks.ran(5, f"{_counted(n_streams, 'stream')} of {who}")
+
+    def _lost(self, rank: RankRecord) -> Iterator[str]:
+        """What is said of checkpoints that were given up when the recording was closed.
+
+        A file may have been put back since, so that one that lies there is no contradiction.
+        """
+        here = lying_there(self._recording.root, rank.lost_checkpoints)
+        gone = tuple(one for one in rank.lost_checkpoints if one not in here)
+        for lost, what in (
+            (gone, "no file of the checkpoints {} any more; what they held"),
+            (
+                here,
+                "called lost, and there all the same: the checkpoints {}; what their files hold",
+            ),
+        ):
+            if lost:
+                note = replace(rank, lost_checkpoints=lost).lost_note
+                yield f"{what.format(note)} is compared with nothing"
 
     def _check_replay(self) -> None:
         """Make check 8, from what signed replays say."""

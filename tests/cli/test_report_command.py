@@ -243,8 +243,11 @@ def test_where_there_is_nothing_to_draw_it_says_so(
     folders = ("--figures", str(tmp_path / "f" / "g"), "--tables", str(tmp_path / "t"))
     result = invoke(signed, "--out", str(tmp_path / "r.HTM"), *folders)
     assert result.exit_code == 0
-    assert "no figures: there is nothing to draw" in result.stderr
-    assert "no tables: there are no estimates" in result.stderr
+    why = "(check 10, nothing was replayed"
+    assert f"no figures: there is nothing to draw {why})" in result.stderr
+    assert f"no tables: there are no estimates {why})" in result.stderr
+    page = (tmp_path / "r.HTM").read_text(encoding="utf-8")
+    assert f"None are shown {why}; auditkit report --replay all computes them)." in page
     assert not (tmp_path / "f").exists()  # what it made is gone, what was there is left
     assert (tmp_path / "t").is_dir()
 

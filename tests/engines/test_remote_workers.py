@@ -18,6 +18,7 @@ from studies import PLAN, PROGRAMS, TINY, InProcessWorkers, Run
 from thread_engine import Do, ThreadEngine
 
 from auditkit.engines import handover, remote_job, remote_workers
+from auditkit.engines.lost import unreachable
 from auditkit.engines.order import ALIVE, ATTEMPTS
 from auditkit.engines.remote_job import WorkerDied, do
 from auditkit.engines.remote_workers import RemoteWorkers, refuse_command
@@ -28,6 +29,7 @@ from auditkit.errors import (
     PlanError,
     ProgramFailed,
     StoreError,
+    Undecided,
     UsageError,
 )
 from auditkit.evidence.reader import RunEvidence
@@ -174,6 +176,23 @@ def test_a_replay_by_an_engine_verifies_and_sees_nothing_but_what_it_is_given(
         assert str(alone.folder) not in json.dumps(order)
         if order["job"]["kind"] == "trunk":
             assert order["job"]["fork"] is None
+
+
+def test_an_engine_that_is_not_there_is_asked_for_once_and_no_seed_is_tried(
+    alone: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def nobody(jobs: int) -> ThreadEngine:
+        asked.append(jobs)
+        raise unreachable("ray", "node:1", TimeoutError())
+
+    engine = ThreadEngine(address="node:1")
+    object.__setattr__(engine, "connect", nobody)
+    request = ReplayRequest({0: ("carry",), 1: ("carry",)}, {}, jobs=2, engine=engine)
+    with pytest.raises(Undecided, match="nothing was replayed: no scheduler of ray") as caught:
+        replay(RunEvidence(alone.folder, alone.manifest), request, lambda _: None)
+    assert (caught.value.where, asked) == ("node:1", [2])
 
 
 def test_progress_comes_back(program: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from auditkit.diagnose.run_list import find_runs
 from auditkit.errors import FormatError, StoreError, UnsafePath
 from auditkit.files import artifacts, store
 from auditkit.files.run_folder import Journal, RunFolder
-from auditkit.files.run_parts import BranchPart, TrunkPart
+from auditkit.files.run_parts import BranchPart, TrunkPart, steps_left
 from auditkit.formats import canonical
 from auditkit.records.job import ProgramSource
 from auditkit.records.manifest import CodeFile
@@ -307,11 +307,27 @@ def test_progress_counts_the_branches_of_a_seed_that_is_not_complete(interrupted
     assert RunFolder(interrupted).progress() == (
         f"0 of 1 seeds complete; seed 0: trunk and {n_branches - 1} of {n_branches} branches"
     )
+    plan = plan_of(interrupted)
+    of_branch = plan.horizon - plan.fork_at
+    assert steps_left(interrupted, plan, [0, 1]) == {0: of_branch, 1: plan.seed_steps}
     assert RunFolder(interrupted).has_parts
     RunFolder(interrupted).parts(0).discard()
     assert not RunFolder(interrupted).has_parts
     assert RunFolder(interrupted).progress() == "0 of 1 seeds complete"
+    assert steps_left(interrupted, plan, [0]) == {0: plan.seed_steps}
     assert RunFolder(interrupted.parent / "nothing").progress() == ""
+
+
+def test_steps_are_left_of_every_fork(tmp_path: Path) -> None:
+    plan = StudyPlan([3, 5], 2, 9, [0], ["carry"], placebos=1)
+    folders = [tmp_path / f"seed-0000-fork-{fork}" for fork in plan.forks]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "trunk.json.partial").touch()
+    (folders[1] / "replica.json.partial").touch()
+    assert steps_left(tmp_path, plan, [0]) == {0: 3 * (9 - 3) + 2 * (9 - 5)}
+    (folders[0] / "trunk.json.partial").unlink()
+    assert steps_left(tmp_path, plan, [0]) == {0: plan.seed_steps}
 
 
 def flip(path: Path) -> None:

@@ -128,6 +128,11 @@ def test_a_page_and_a_section_of_one_name_are_both_found_the_section_first() -> 
     assert page.name == "estimands"
 
 
+def test_what_a_word_means_comes_before_the_other_sections_of_its_name() -> None:
+    assert [found.heading for found in sections("broken")] == ["Columns of list", "Back-flow"]
+    assert [found.heading for found in sections("placebos")] == ["Placebo", "The plan"]
+
+
 def test_no_section_has_a_topic_twice_and_every_named_line_stands_below_a_heading() -> None:
     for name in ORDER:
         named = [section for section in read_page(name).sections if section.topics]

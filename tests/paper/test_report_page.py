@@ -9,6 +9,8 @@ from checklist_example import example_manifest, example_report
 from report_reading import named, parsed, tables, words
 
 from auditkit.cli.console import LAYOUTS
+from auditkit.evidence.verdicts import NOT_APPLICABLE
+from auditkit.paper.citations import why_withheld
 from auditkit.paper.drawing import to_svg
 from auditkit.paper.pictures import study_pictures
 from auditkit.paper.report_page import Picture, Said, Shown, is_page, page
@@ -16,7 +18,7 @@ from auditkit.paper.report_tables import ReportTable
 from auditkit.paper.style import PALETTES, SERIES
 from auditkit.paper.words import anchor, glossary, hover
 from auditkit.records.manifest import StudyManifest
-from auditkit.records.report import Finding, VerificationReport
+from auditkit.records.report import CheckResult, Finding, VerificationReport
 
 HOSTILE = "</title><script>alert(1)</script>\" onload='x' & <img src=//e.org>"
 
@@ -241,6 +243,19 @@ def test_without_a_replay_it_says_how_to_get_estimates() -> None:
     shown = page("example", report, example_manifest(), Said(), Shown())
     assert "Integrity only" in shown
     assert "auditkit report --replay all" in shown
+
+
+def test_a_report_says_why_it_has_no_estimates() -> None:
+    report = example_report(replayed=False)
+    assert why_withheld(report) == "check 10, nothing was replayed"
+    diverged = "every control or treatment diverged"
+    for check, reason in (
+        (CheckResult(10, "failed", diverged, (Finding("no pair"),)), diverged),
+        (CheckResult(10, "failed", "", (Finding("no pair"),)), "no pair"),
+        (CheckResult(10, "not run", NOT_APPLICABLE), NOT_APPLICABLE),
+    ):
+        told = replace(report, checks=(*report.checks[:9], check))
+        assert why_withheld(told) == f"check 10, {reason}"
 
 
 def test_a_page_is_recognised_and_the_same_bytes_again(whole: str) -> None:

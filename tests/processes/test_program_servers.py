@@ -175,6 +175,31 @@ def test_a_process_that_is_gone_is_done_without(program: Written, workers: Worke
     assert len(program.told("import")) == 3
 
 
+def test_a_process_that_dies_before_it_has_forked_a_job_is_named(
+    program: Written, workers: Workers
+) -> None:
+    workers.run(program.job())
+    ((importer, _),) = program.told("import")
+    os.kill(importer, signal.SIGSTOP)  # it hears of the job, and does nothing
+    raised = []
+
+    def run() -> None:
+        try:
+            workers.run(program.job())
+        except ProgramFailed as error:
+            raised.append(str(error))
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    wait_for(lambda: len(workers._running) == 2)
+    os.kill(importer, signal.SIGKILL)
+    for thread in threads:
+        thread.join(20)
+    what = "the process that has imported the program, and forks its jobs,"
+    assert raised == [f"seed 3, build: {what} was killed by SIGKILL"] * 2
+
+
 def test_what_a_job_does_to_its_process_no_other_sees(program: Written, workers: Workers) -> None:
     program.write(inside="assert not hasattr(sys, 'mark'); sys.mark = 1; os.environ['MARK'] = '1'")
     for _ in range(2):

@@ -215,6 +215,7 @@ def test_a_process_that_answers_for_another_branch_is_told_so() -> None:
         (("a",), -9, "b"),
         (("a", "b"), -9, "replica"),
         (("b",), 0, "a"),
+        (("a",), 0, "b"),
         (("a", "b"), 0, "replica"),
     ],
 )

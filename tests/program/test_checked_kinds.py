@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import fields
 from typing import Any
@@ -99,6 +100,56 @@ def test_what_is_of_another_kind_is_named(changes: dict[str, Any], says: str) ->
     with pytest.raises(ProgramError) as refused:
         Program(**{**given(), **changes})
     assert says in str(refused.value)
+
+
+def with_two(program: object, batch: object) -> None:
+    """A step that forgets the number."""
+
+
+FIRST_LINE = with_two.__code__.co_firstlineno
+
+
+class Called:
+    def __call__(self, batch: object, *, step: int) -> None:
+        """A change of data that wants names."""
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (
+            {"step": with_two},
+            f"test_checked_kinds.py:{FIRST_LINE}: Program.step is a function of other arguments "
+            "(expected step(program, batch, t), found with_two(program: 'object', batch: 'object')",
+        ),
+        (
+            {"data_changes": {"blur": lambda batch: batch}},
+            "Program.data_changes['blur'] is a function of other arguments",
+        ),
+        ({"data_changes": {"blur": 3}}, "Program.data_changes['blur'] has the wrong type"),
+        ({"step": lambda: None}, "expected step(program, batch, t), found <lambda>())"),
+        ({"loss": functools.partial(with_two, 1)}, "expected loss(model, batch), found partial("),
+        ({"augment": Called()}, "expected augment(batch, step, generator), found Called("),
+        ({"on_epoch_end": lambda program: None}, "expected on_epoch_end(program, epoch)"),
+        ({"recalibrate": lambda model, batch, t: None}, "expected recalibrate(model, batch)"),
+    ],
+)
+def test_a_function_of_other_arguments_is_named_with_its_place(
+    changes: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ProgramError) as refused:
+        Program(**{**given(), **changes})
+    assert says in str(refused.value)
+
+
+def test_a_function_that_can_be_called_so_is_taken() -> None:
+    for step in (
+        lambda *_: None,
+        lambda program, batch, t, more=1: None,
+        functools.partial(max, 1),
+    ):
+        Program(**{**given(), "step": step, "loss": with_two})
+    Program(**{**given(), "step": lambda program, batch, t: None, "loss": lambda outputs: outputs})
 
 
 @pytest.mark.parametrize(

@@ -424,6 +424,29 @@ def test_a_run_and_its_dry_run_estimate_the_same_time(capsys: pytest.CaptureFixt
     assert f"about {wall} with --jobs 2, process starts included" in " ".join(run.split())
 
 
+def test_a_run_that_goes_on_estimates_what_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = PLAN.changed(seeds=[0, 1])
+    source = ProgramSource(TINY, str(PROGRAMS), {})
+    cost = replace(PREFLIGHT.cost, step_seconds=100.0)
+    found = replace(PREFLIGHT, cost=cost)
+    request = StudyRequest(source, plan, tmp_path, jobs=1, resume=True, preflight=found)
+
+    def told() -> str:
+        print_outlook(console(), request)
+        return " ".join(capsys.readouterr().out.split())
+
+    whole = re.findall(r"training steps, (about .*) with --jobs 1", told())[0]
+    (tmp_path / "seed-0000").mkdir()
+    for name in ("trunk", *plan.branch_names[1:]):
+        (tmp_path / "seed-0000" / f"{name}.json.partial").touch()
+    left = told()
+    assert f"of which {plan.seed_steps:,} are left, about " in left
+    assert f"and {whole} to verify" in left
+    assert f"left, {whole}" not in left
+
+
 @pytest.mark.parametrize(
     ("n_seeds", "jobs", "at_once", "share"),
     [

@@ -32,6 +32,8 @@ def test_a_replica_with_another_outcome_of_the_same_states_is_told(
     assert "outcome T" in str(caught.value.component)
     with pytest.raises(ReplicaMismatch, match=r"trained these changed: own.SEEN, Cls.calls\)"):
         refuse_parted_branches(run.folder, run.manifest, ("own.SEEN", "Cls.calls"))
+    with pytest.raises(ReplicaMismatch, match=r"holds; data/a\.txt changed while the study ran"):
+        refuse_parted_branches(run.folder, run.manifest, changed=lambda: ["data/a.txt"])
 
 
 FORGETFUL = """

@@ -94,6 +94,40 @@ def test_an_edit_after_the_preflight_ends_the_run_where_it_is_seen(
     assert asked.count("branches") == (edited_before == "branches")
 
 
+@pytest.mark.parametrize("edited", [TINY, "data/path"])
+def test_after_an_edit_is_put_back_only_what_it_spoiled_is_run_again(
+    tmp_path: Path, key: PrivateKey, monkeypatch: pytest.MonkeyPatch, edited: str
+) -> None:
+    numbers = tmp_path / "numbers.txt"
+    numbers.write_text(" ".join(str(n % 7 / 7) for n in range(56)))
+    file = numbers if edited == "data/path" else tmp_path / "run-program" / TINY
+    ran, kinds, before = jobs.run_job, list[str](), list[str]()
+
+    def noted(job: Job, *others: Any) -> Any:
+        kinds.append(f"{job.kind} {job.seed}")
+        if kinds[-1] == "branches 1" and not before:  # those of the first seed are kept
+            before.append(file.read_text())
+            file.write_text(before[0].replace("0.0 ", "0.5 ") + "\n")
+        return ran(job, *others)
+
+    monkeypatch.setattr(jobs, "run_job", noted)
+    small = StudyPlan(3, 2, 7, [0, 1], ["carry"], placebos=1)
+
+    def run(**options: Any) -> Run:
+        arguments = {"path": str(numbers)}
+        return study_in_process(tmp_path / "run", key, small, arguments=arguments, **options)
+
+    with pytest.raises(PlanError, match=f"seed 1: {edited} changed while the study ran") as told:
+        run()
+    assert "--resume" in str(told.value.hint)
+    file.write_text(before[0])
+    kinds.clear()
+    finished = run(resume=True)
+    trained = {kind for kind in kinds if kind.startswith(("trunk", "seed", "branches"))}
+    assert trained == {"branches 1"}
+    assert check_files(finished).verdict == "integrity-only"
+
+
 # The manifest
 
 

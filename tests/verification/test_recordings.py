@@ -621,6 +621,38 @@ def test_only_what_was_closed_afterwards_has_lost_checkpoints_and_none_of_those_
     assert any(text in one for one in said), said
 
 
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_checkpoint_that_is_called_lost_and_lies_there_is_named(
+    make: Callable[..., Recording], listed: bool
+) -> None:
+    recording = make()
+    taken: list[dict[str, Any]] = []
+
+    def lose(statement: dict[str, Any]) -> None:
+        predicate = statement["predicate"]
+        predicate["closed_as"] = "the process was killed"
+        (rank,) = predicate["ranks"]
+        rank["lost_checkpoints"], rank["checkpoints"] = rank["checkpoints"], []
+        taken.extend(rank["lost_checkpoints"])
+        if not listed:
+            files = {one["file"] for one in taken}
+            for entries in (statement["subject"], predicate["files"]):
+                entries[:] = [entry for entry in entries if entry["name"] not in files]
+
+    forging.edit_statement(recording, lose)
+    report = check(recording)
+    if listed:  # by the same manifest, which contradicts itself
+        assert any(taken[0]["file"] in str(one) for one in result_of(report, 4).findings)
+        return
+    assert failures(report) == set()
+    (said,) = [text for text in result_of(report, 4).warnings if "lost" in text]
+    assert said.startswith("rank 0: called lost, and there all the same: the checkpoints after ")
+    (recording.folder / taken[0]["file"]).unlink()
+    texts = [text for text in result_of(check(recording), 4).warnings if "nothing" in text]
+    assert any(f"no file of the checkpoints after step {taken[0]['step']} " in t for t in texts)
+    assert len(texts) == min(len(taken), 2)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

@@ -15,6 +15,7 @@ from typing import Any
 
 from auditkit.errors import ProgramError
 from auditkit.formats.ordering import Batch
+from auditkit.formats.quote import brief
 from auditkit.observe.loader.driver import Delivery
 from auditkit.observe.loader.saved_position import position_tree
 from auditkit.observe.rng.streams import GlobalStreams
@@ -42,7 +43,18 @@ def consume(indices: Any = None, batch: Any = None) -> Any:
     Returns:
         What the step is to train on: ``batch``, or ``indices`` where there is no batch; of a
         branch with ``yoked=yes`` what the control consumed in its place, on the CPU.
+
+    Raises:
+        ProgramError: When ``indices`` are a text, which names samples at best: it would be the
+            same order evidence at every step.
     """
+    if isinstance(indices, (str, bytes)):
+        raise ProgramError(
+            "auditkit.consume takes the indices of samples, and not a text",
+            found=brief(indices if isinstance(indices, str) else repr(indices)),
+            hint="give the indices themselves, as consume(rows, batch); or leave them out, as "
+            "consume(batch=batch), and the batch stands for the order",
+        )
     taker = _taker.get()
     return (indices if batch is None else batch) if taker is None else taker(indices, batch)
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 
 from auditkit.errors import RestoreMismatch, UnsupportedLoader
 from auditkit.formats.ordering import Batch
@@ -216,14 +216,7 @@ class LoaderDriver:
         Raises:
             UnsupportedLoader: When this position cannot be resumed exactly.
         """
-        if not self._per_sample and self._persistent and self.epoch > 0:
-            raise UnsupportedLoader(
-                "persistent workers keep random state from epoch to epoch that no snapshot "
-                "can read",
-                where=f"epoch {self.epoch}",
-                hint='use augmentation_rng="per-sample", persistent_workers=False, or fork in '
-                "the first epoch",
-            )
+        self._refuse_lasting_workers(self.epoch)
         self._watched.refuse_too_large()
         self._refuse_stale_workers()
         tree: dict[str, Any] = {
@@ -241,6 +234,29 @@ class LoaderDriver:
         if changed := self._watched.changes_since(self._fingerprints):
             tree["attributes"] = changed
         return flatten(tree, where="loader")
+
+    def refuse_ahead(self, step: int) -> None:
+        """Refuse before the first batch what :meth:`capture` would refuse after a step.
+
+        As far as it can be known: where torch's own samplers say how long an epoch is.
+
+        Raises:
+            UnsupportedLoader: As :meth:`capture`.
+        """
+        batches, sampler = self._loader.batch_sampler, self._loader.sampler
+        own = type(batches) is BatchSampler and type(sampler) in (RandomSampler, SequentialSampler)
+        if own and len(self._loader):
+            self._refuse_lasting_workers(step // len(self._loader))
+
+    def _refuse_lasting_workers(self, epoch: int) -> None:
+        if not self._per_sample and self._persistent and epoch > 0:
+            raise UnsupportedLoader(
+                "persistent workers keep random state from epoch to epoch that no snapshot "
+                "can read",
+                where=f"epoch {epoch}",
+                hint='use augmentation_rng="per-sample", persistent_workers=False, or fork in '
+                "the first epoch",
+            )
 
     def restore(self, leaves: Leaves) -> None:
         """Go to a captured position; leaves the global streams anywhere.

@@ -14,7 +14,7 @@ import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -269,7 +269,11 @@ def _import_notes(watch: ImportWatch) -> dict[str, None]:
 
 
 def user_code(
-    copy_to: Path | None = None, suffix: str = "", *, main: bool = False
+    copy_to: Path | None = None,
+    suffix: str = "",
+    *,
+    main: bool = False,
+    known: Iterable[CodeFile] = (),
 ) -> tuple[CodeFile, ...]:
     """Digest the program's sources as they lie on disk now.
 
@@ -277,15 +281,16 @@ def user_code(
         copy_to: Folder to copy them to, or None.
         suffix: Appended to the copies' names.
         main: Whether the script that was started is one of them.
+        known: Sources that are not copied where they have become others.
     """
-    files = []
+    files, expected = [], {file.name: file.sha256 for file in known}
     for name, path in sorted(dict(user_modules(main=main)).items()):
         try:
             data = store.read_bytes(path, what="source")
         except StoreError:
             continue  # a module made in memory, or deleted since: there is nothing to copy
-        files.append(CodeFile(name, hashlib.sha256(data).hexdigest()))
-        if copy_to is not None:
+        files.append(CodeFile(name, sha256 := hashlib.sha256(data).hexdigest()))
+        if copy_to is not None and expected.get(name, sha256) == sha256:
             target = copy_to / f"{name}{suffix}"
             store.make_folder(target.parent)
             store.write_bytes(target, data)

@@ -22,6 +22,7 @@ from auditkit.formats.redaction import expand_home, redact_text
 from auditkit.observe.machine.code import origin_of
 from auditkit.observe.machine.imports import ImportWatch, current_watch
 from auditkit.observe.machine.loaded import module_files
+from auditkit.records.job import ProgramSource
 from auditkit.records.opened import MAX_HASHED, MAX_OPENED, OWN, OpenedFile, OpenedFiles
 
 #: What lies there says something of the machine, and is no file that anybody could pass on.
@@ -80,6 +81,32 @@ def opened_files(arguments: Mapping[str, str], listed: Collection[str] = ()) -> 
     )
 
 
+def changed_files(opened: OpenedFiles | None, source: ProgramSource) -> tuple[str, ...]:
+    """Names of the files that lie there no longer as they were hashed.
+
+    Args:
+        opened: What a run of the program opened.
+        source: The program.
+    """
+    if opened is None:
+        return ()
+    roots = {f"data/{name}": expand_home(value) for name, value in source.arguments.items()}
+    roots[OWN] = source.folder
+    found = []
+    for name, sha256 in opened.hashed.items():
+        root = max((r for r in roots if f"{name}/".startswith(f"{r}/")), key=len, default=None)
+        if root is None or "\\" in name:  # escaped: another path
+            continue
+        path = Path(roots[root]) / name[len(root) :].lstrip("/")
+        try:
+            is_same = stream_sha256(path)[1] == sha256
+        except StoreError:
+            is_same = False
+        if not is_same:
+            found.append(name)
+    return tuple(found)
+
+
 def _data_files(watch: ImportWatch) -> list[str]:
     """What was opened and is neither code that ran, nor installed, nor the system's."""
     executed = {path for path, _ in watch.executed}
@@ -88,6 +115,7 @@ def _data_files(watch: ImportWatch) -> list[str]:
         path
         for path, source in sources.items()
         if source not in executed
+        and path not in watch.opens.cached
         and (not path.startswith(_SYSTEM) or path.startswith(_MEMORY))
         and not origin_of(source, imported_since=True).installed
     ]

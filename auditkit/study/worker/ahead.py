@@ -75,6 +75,17 @@ def try_schedule(program: Program, plan: StudyPlan, done: int) -> tuple[str, ...
     return ()
 
 
+def try_forks(session: Session, plan: StudyPlan) -> None:
+    """Ask the loader whether it could be frozen at every t0, as far as it knows.
+
+    Raises:
+        UnsupportedLoader: When it could not.
+    """
+    if isinstance(session.driver, LoaderDriver):
+        for step in plan.forks:
+            session.driver.refuse_ahead(step)
+
+
 def _is_its_own(program: Program) -> bool:
     """Whether a step of the program's own says when its scheduler steps."""
     return program.step is not None and program.scheduler_interval == "step"

@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -32,6 +32,7 @@ from auditkit.observe.machine.environment import look_up_packages
 from auditkit.observe.rng.streams import capture_streams
 from auditkit.perturbations.registry import look_up_plug_ins
 from auditkit.processes.fork_server import CAN_FORK
+from auditkit.processes.job_endings import ANSWERED
 from auditkit.processes.side_by_side import n_ready
 
 _PROC = Path("/proc/self")
@@ -97,7 +98,7 @@ class Forks:
         self.can_fork = not unshared(before)
 
     def begin(self) -> bool:
-        """Fork a process and wait for its end; this one ends as that one where it did not do well.
+        """Fork a process and wait for its end; this one ends as that one where it did not answer.
 
         Returns:
             Whether this is the process that has something to do: the new one, or the one that was
@@ -110,8 +111,8 @@ class Forks:
         if pid == 0:
             return True
         _, status = os.waitpid(pid, 0)
-        if status:
-            _end_like(os.waitstatus_to_exitcode(status))
+        if (code := os.waitstatus_to_exitcode(status)) != ANSWERED:
+            _end_like(code)
         return False
 
     def each(self, names: Sequence[str], lent: Callable[[int], int] = lambda _: 0) -> str:
@@ -142,12 +143,11 @@ class Forks:
             pid, status = os.wait()
             is_branch = pid in running  # and no process that the factory has left behind
             running.discard(pid)
-            if status and is_branch:  # those that are running are worth their end
-                failed = failed or status
+            code = os.waitstatus_to_exitcode(status)
+            if code != ANSWERED and is_branch:  # those that are running are worth their end
+                failed = failed or code
                 waiting.clear()
-        if failed:
-            _end_like(os.waitstatus_to_exitcode(failed))
-        os._exit(0)
+        return _end_like(failed)
 
 
 def unshared(before: Unforkable | None) -> tuple[str, ...]:
@@ -183,7 +183,7 @@ def _fork() -> int:
     return pid
 
 
-def _end_like(code: int) -> None:
+def _end_like(code: int) -> NoReturn:
     """End as a branch has ended."""
     if code < 0:
         with contextlib.suppress(OSError):  # of SIGKILL nobody can take the default away

@@ -151,7 +151,7 @@ def trunk_result(
         components=tuple(sorted(trace.columns)),
         program=callback.description,
         environment=environment(),
-        code=user_code(_code_folder(job), job.suffix, main=main),
+        code=user_code(_code_folder(job), job.suffix, main=main, known=job.sources),
         opened=opened_files(job.program.arguments, job.listed),
         left=callback.left,
         notes=notes(callback, snapshot),
@@ -217,7 +217,7 @@ def branch_result(
     return BranchesResult(
         branches=(record,),
         environment=environment(),
-        code=user_code(_code_folder(job), job.suffix, main=main),
+        code=user_code(_code_folder(job), job.suffix, main=main, known=job.sources),
         built=() if built is None else (built,),
     )
 

@@ -43,7 +43,7 @@ from auditkit.study.stages.describer import built_program, data_identity, descri
 from auditkit.study.stages.forker import Fork, closed_on_error, load_fork, restore_fork
 from auditkit.study.stages.holder import hold
 from auditkit.study.stages.perturber import perturb
-from auditkit.study.worker.ahead import try_order, try_schedule, try_stream
+from auditkit.study.worker.ahead import try_forks, try_order, try_schedule, try_stream
 from auditkit.study.worker.augmentation import require_per_sample
 from auditkit.study.worker.branch_processes import Forks, Unforkable, unshared
 from auditkit.study.worker.callbacks import BranchCallback, ModuleCallback
@@ -276,6 +276,7 @@ def _preflight(
         with _session(job, factory) as session:
             built_after, alone = time.perf_counter() - begin, unshared(before)
             built = built_program(session)
+            try_forks(session, plan)
             _examine(plan, session)
             scales = job.nudges if session.program.named_probes else ()
             nudged = nudged_after(plan) if scales else None

@@ -342,6 +342,24 @@ def test_persistent_workers_are_refused_under_inherit_after_their_first_epoch() 
     _resumed_is(LOADERS["shuffle"], "inherit", "persistent", state, rows)
 
 
+@pytest.mark.parametrize("name", ["shuffle", "drop last", "weighted"])
+@pytest.mark.parametrize("workers", WORKERS)
+@pytest.mark.parametrize("mode", MODES)
+def test_what_no_snapshot_could_be_taken_of_is_refused_ahead_where_the_length_is_known(
+    name: str, workers: str, mode: str
+) -> None:
+    driver = opened(LOADERS[name], mode, **WORKERS[workers])
+    length = len(driver._loader)
+    driver.refuse_ahead(length - 1)
+    known = name in ("shuffle", "drop last")  # other samplers may give more than they say
+    if (known, workers, mode) == (True, "persistent", "inherit"):
+        with pytest.raises(UnsupportedLoader, match="epoch 2: persistent workers"):
+            driver.refuse_ahead(2 * length)
+    else:
+        driver.refuse_ahead(2 * length)
+    driver.close()
+
+
 def test_samples_do_not_depend_on_their_order() -> None:
     def by_key(make: Make) -> dict[Any, Any]:
         driver = opened(make, "per-sample")

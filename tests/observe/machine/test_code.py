@@ -56,6 +56,20 @@ def test_files_are_digested_and_copied(program: Path, tmp_path: Path) -> None:
     assert {file.name for file in user_code()} >= {file.name for file in found}
 
 
+def test_a_source_that_has_become_another_is_told_and_not_copied(
+    program: Path, tmp_path: Path
+) -> None:
+    target, name = tmp_path / "code", "own_program.py"
+    before = [file for file in user_code(target) if file.name == name]
+    kept = (target / name).read_bytes()
+    (program / name).write_text("# another\n")
+    (now,) = (file for file in user_code(target, known=before) if file.name == name)
+    assert now.sha256 == hashlib.sha256(b"# another\n").hexdigest()
+    assert (target / name).read_bytes() == kept
+    user_code(target)
+    assert (target / name).read_bytes() == b"# another\n"
+
+
 def test_links_are_followed(program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     link = tmp_path / "link"
     link.symlink_to(program)

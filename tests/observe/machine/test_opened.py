@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 
 from auditkit.files import store
-from auditkit.observe.machine import imports, opened
+from auditkit.observe.machine import open_notes, opened
 from auditkit.observe.machine.imports import noted_opens, watched_imports
-from auditkit.observe.machine.opened import opened_files
+from auditkit.observe.machine.opened import changed_files, opened_files
+from auditkit.records.job import ProgramSource
 from auditkit.records.opened import OpenedFile, OpenedFiles, merged_opened, unhashed_notes
 
 DATA = b"1,2,3\n"
@@ -63,6 +64,29 @@ def test_files_below_a_folder_that_an_argument_names(data: Path, tmp_path: Path)
     assert names(found) == ["data/root/a.csv", "data/root/c.npy", "data/root/inner/b.csv"]
     digest = hashlib.sha256(DATA).hexdigest()
     assert found.files[0] == OpenedFile("data/root/a.csv", len(DATA), digest)
+
+
+def test_files_that_changed_since_they_were_hashed_are_named(data: Path, tmp_path: Path) -> None:
+    own = tmp_path / "program" / "own.txt"
+
+    def read() -> None:
+        own.write_bytes(DATA)
+        for file in (data / "a.csv", data / "inner" / "b.csv", data / "c.npy"):
+            file.open().close()
+
+    arguments = {"root": str(data), "csv": str(data / "a.csv"), "lr": "0.1"}
+    found = opened_by(read, tmp_path, arguments)
+    found = OpenedFiles(
+        (*found.files, OpenedFile("program/own.txt", 3, store.stream_sha256(own)[1]))
+    )
+    source = ProgramSource("study.py:f", str(tmp_path / "program"), arguments)
+    assert changed_files(found, source) == ()
+    (data / "a.csv").write_bytes(b"other")
+    (data / "inner" / "b.csv").unlink()
+    own.write_bytes(b"other")
+    changed = ("data/csv", "data/root/inner/b.csv", "program/own.txt")
+    assert changed_files(found, source) == changed
+    assert changed_files(None, source) == ()
 
 
 def test_the_innermost_folder_names_a_file_and_an_argument_may_be_the_file(
@@ -173,6 +197,39 @@ def test_data_in_memory_are_data(tmp_path: Path) -> None:
         assert names(opened_by(read, tmp_path, {"data": staged})) == ["data/data/a.csv"]
 
 
+@pytest.mark.parametrize(
+    ("program", "found"),
+    [
+        ("import fonts_of_lib", []),
+        ("import fonts_of_lib; fonts_of_lib.look()", ["fonts"]),  # asked for by the program
+        ("import fonts_of_lib; open(fonts_of_lib.FONTS).close()", ["fonts"]),
+        ("import fonts_of_own", ["fonts"]),
+        ("import models_of_lib", ["models"]),  # in no cache
+    ],
+)
+def test_a_cache_that_only_the_import_of_a_library_reads_is_no_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, found: list[str]
+) -> None:
+    cache, lib, own = (tmp_path / name for name in ("cache", "lib", "own"))
+    text = "FONTS = {!r}\ndef look():\n    open(FONTS).close()\nlook()\n"
+    for name, place in (("fonts", cache), ("models", tmp_path)):
+        place.mkdir(exist_ok=True)
+        (place / name).write_text("[]")
+        for kind in (lib, own):
+            kind.mkdir(exist_ok=True)
+            (kind / f"{name}_of_{kind.name}.py").write_text(text.format(str(place / name)))
+            monkeypatch.syspath_prepend(kind)
+    real = open_notes.library_folders()
+    monkeypatch.setattr(open_notes, "library_folders", lambda: (f"{lib}{os.sep}", *real))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    try:
+        listed = names(opened_by(lambda: exec(program), tmp_path))  # noqa: S102
+    finally:
+        for name in [name for name in sys.modules if name.endswith(("_of_lib", "_of_own"))]:
+            del sys.modules[name]
+    assert [Path(name).name for name in listed if not name.endswith(".py")] == found
+
+
 def test_what_is_no_data_is_not_listed(data: Path, tmp_path: Path) -> None:
     module = tmp_path / "helper_for_opened.py"
     module.write_text("import json.tool\n")
@@ -231,7 +288,7 @@ def test_what_goes_wrong_in_the_notes_is_nothing_to_the_program(
     def fails(*_: object) -> None:
         raise RuntimeError("planted")
 
-    monkeypatch.setattr(imports.OpenNotes, "note", fails)
+    monkeypatch.setattr(open_notes.OpenNotes, "note", fails)
     read: list[bytes] = []
     found = opened_by(lambda: read.append((data / "a.csv").read_bytes()), tmp_path)
     assert (read, found.files) == ([DATA], ())

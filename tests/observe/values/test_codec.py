@@ -140,7 +140,7 @@ SCALARS: list[Any] = [
     np.bool_(True),
     np.complex64(1 - 2j),
     np.datetime64("2024-01-02T03", ("s", 25)),
-    np.timedelta64("NaT"),
+    np.frombuffer(struct.pack("<q", -(2**63)), "<m8")[0],  # NaT without a unit, by no constructor
     np.str_("a\x00"),
     np.bytes_(b"a\x00"),
 ]

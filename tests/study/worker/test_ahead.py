@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,7 +21,7 @@ from torch.utils.data import (
     TensorDataset,
 )
 
-from auditkit.errors import PlanError, ProgramError, ProgramFailed
+from auditkit.errors import PlanError, ProgramError, ProgramFailed, UnsupportedLoader
 from auditkit.program.program import Program
 from auditkit.program.segments import Segments
 from auditkit.program.session import Session
@@ -64,6 +65,21 @@ def test_a_schedule_that_ends_before_the_horizon_is_refused() -> None:
     assert "OneCycleLR, at step 11 of 14, raised ValueError: Tried to step 11 times" in text
     assert "let the schedule last to T, for 14 steps of the scheduler" in text
     assert refused.value.exit_code == 2
+
+
+@pytest.mark.parametrize(("forks", "refused"), [((3,), False), ((4,), True), ((2, 6), True)])
+def test_a_fork_beyond_the_first_epoch_of_lasting_workers_is_refused(
+    forks: tuple[int, ...], refused: bool
+) -> None:
+    def change(program: Program) -> Program:
+        loader = DataLoader(program.loader.dataset, 4, num_workers=1, persistent_workers=True)
+        return replace(program, loader=loader)
+
+    plan = StudyPlan(list(forks), 3, 14, [0], ["carry"], placebos=1, augmentation_rng="inherit")
+    with tiny_session(change, plan) as session:
+        expected = pytest.raises(UnsupportedLoader) if refused else contextlib.nullcontext()
+        with expected:
+            ahead.try_forks(session, plan)
 
 
 def _table(optimizer: torch.optim.Optimizer) -> LambdaLR:

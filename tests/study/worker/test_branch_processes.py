@@ -37,6 +37,7 @@ from auditkit.errors import (
     ReplicaMismatch,
     UncapturedState,
 )
+from auditkit.processes.job_endings import ANSWERED
 from auditkit.processes.side_by_side import Slots
 from auditkit.processes.worker_pool import Workers
 from auditkit.records.declaration import DECLARATIONS
@@ -219,6 +220,29 @@ def test_branches_that_run_at_once_leave_the_bytes_of_those_that_do_not(
     assert forked.slots.adjust(0, 9) == 1
 
 
+@pytest.mark.parametrize(
+    ("at", "shared", "what"), [(1, True, "trunk"), (3, True, "placebo-0"), (2, False, "placebo-0")]
+)
+def test_a_process_that_ends_as_if_all_were_well_is_told_and_not_run_again(
+    tmp_path: Path, forked: Workers, at: int, shared: bool, what: str
+) -> None:
+    """Of the trunk nothing would ever come; of a branch it would be taken for one that waits."""
+    out, told = folder(tmp_path, "quits"), tmp_path / "told"
+    source = ProgramSource("odd_study.py:quits", str(PROGRAMS), {"told": str(told), "at": str(at)})
+    names, (fork, order) = (
+        ("carry", "placebo-0"),
+        (f"{out}/{stem}.safetensors" for stem in ("fork", "order")),
+    )
+    job = Job("seed", source, SMALL, 4, str(out), fork=fork, order=order, branches=names)
+    if not shared:
+        plain = ProgramSource("tiny_study.py:make_program", str(PROGRAMS), {})
+        forked.run(replace(job, program=plain, kind="trunk", branches=()))
+    with pytest.raises(ProgramFailed) as ended:
+        list(forked.run_seed(job)) if shared else forked.run(replace(job, kind="branches"))
+    assert str(ended.value) == f"seed 4, {what}: a worker process ended with exit status 0"
+    assert told.stat().st_size == at
+
+
 def test_a_trunk_says_whether_it_reads_what_it_writes(tmp_path: Path, forked: Workers) -> None:
     arguments = {"where": str(tmp_path / "best.pt")}
     keeping = ProgramSource("held_study.py:keeping_the_best", str(PROGRAMS), arguments)
@@ -255,6 +279,7 @@ def outcome_of_forks(
 
     pid = os.fork()
     if pid == 0:  # nothing of the tests may go on here
+        status = 1
         try:
             forks = Forks(None)
             forks.can_fork = True
@@ -262,8 +287,9 @@ def outcome_of_forks(
             note("began", name)
             run_one(name)
             note("ended", name)
+            status = ANSWERED
         finally:
-            os._exit(0)
+            os._exit(status)
     _, status = os.waitpid(pid, 0)
     lines = [tuple(line.split()) for line in notes.read_text().splitlines()]
     return os.waitstatus_to_exitcode(status), [(what, name) for what, name in lines]
