@@ -268,7 +268,7 @@ def gradients(trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def restore_gradients(trained: Mapping[str, Tensor], saved: Saved) -> None:
-    """Put gradients back.
+    """Put gradients back; one that is there is written over, since it may be part of a larger one.
 
     Raises:
         RestoreMismatch: When the program has no such parameter.
@@ -277,11 +277,13 @@ def restore_gradients(trained: Mapping[str, Tensor], saved: Saved) -> None:
         if name not in trained:
             raise RestoreMismatch(f"the program has no parameter {name!r}", component="grad")
     for name, parameter in trained.items():
-        value = saved.get(name)
-        if isinstance(value, TENSORS):
-            parameter.grad = copied(value, parameter.device)
-        else:
+        value, live = saved.get(name), parameter.grad
+        if not isinstance(value, TENSORS):
             parameter.grad = None
+        elif type(live) is Tensor and _same_memory_form(live, value):
+            _copy(live, value)
+        else:
+            parameter.grad = copied(value, parameter.device)
 
 
 def copy_tensors(component: str, live: Mapping[str, Tensor], saved: Saved) -> None:
@@ -349,6 +351,12 @@ def _copy(live: Tensor, value: Tensor | StoredTensor) -> None:
 
 def _same_form(live: Tensor, value: Tensor | StoredTensor) -> bool:
     return live.shape == value.shape and live.dtype == value.dtype
+
+
+def _same_memory_form(live: Tensor, value: Tensor | StoredTensor) -> bool:
+    """Whether it may be written over as it lies: it is neither sparse nor expanded, say."""
+    is_strided = live.layout is torch.strided and _same_form(live, value)
+    return is_strided and live.stride() == value.stride()
 
 
 def _refuse_scripted(module: nn.Module) -> None:
