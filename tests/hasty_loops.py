@@ -396,6 +396,56 @@ def smoothed(
     return ema
 
 
+class Shadow:
+    """An average in a dict of tensors, as people write them, too."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.shadow = {name: one.data.clone() for name, one in model.named_parameters()}
+
+    def update(self, model: nn.Module) -> None:
+        """Follow the model."""
+        for name, one in model.named_parameters():
+            self.shadow[name] = (0.9 * self.shadow[name] + 0.1 * one.data).clone()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The average."""
+        return self.shadow
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take one up."""
+        self.shadow = dict(state)
+
+
+def shadowed(rec: Any, tick: Tick, *, given: bool = False) -> Any:
+    """Such an average, which the model becomes at the end."""
+    model, optimizer, loader = parts()
+    ema = Shadow(model)
+    rec.wrap(model, optimizer, loader, extras={"ema": ema} if given else None)
+    for _ in range(3):
+        for x, y in loader:
+            tick()
+            learn(model, optimizer, x, y)
+            ema.update(model)
+    model.load_state_dict(ema.shadow, strict=False)
+    return model
+
+
+def averaged_in_list(rec: Any, tick: Tick) -> Any:
+    """An average in a list of tensors that are written in place."""
+    model, optimizer, loader = rec.wrap(*parts())
+    mean = [one.detach().clone() for one in model.parameters()]
+    for _ in range(3):
+        for x, y in loader:
+            tick()
+            learn(model, optimizer, x, y)
+            for mine, its in zip(mean, model.parameters(), strict=True):
+                mine.lerp_(its.detach(), 0.1)
+    with torch.no_grad():
+        for mine, its in zip(mean, model.parameters(), strict=True):
+            its.copy_(mine)
+    return model
+
+
 def another_model(rec: Any, tick: Tick) -> Any:
     """A copy is trained, and not what was given to wrap."""
     model, _, loader = rec.wrap(*parts())
@@ -453,6 +503,16 @@ FAULTS: dict[str, tuple[Loop, str, Loop]] = {
     "torch's average": (
         lambda rec, tick: smoothed(rec, tick, AveragedModel),
         "averaged={'ema': ema})",
+        lambda rec, tick: smoothed(rec, tick, AveragedModel, given=True),
+    ),
+    "average in a dict": (
+        shadowed,
+        "ema.shadow, a dict of tensors, is an average of the model",
+        lambda rec, tick: shadowed(rec, tick, given=True),
+    ),
+    "average in a list": (
+        averaged_in_list,
+        "mean, a list of tensors, is an average of the model",
         lambda rec, tick: smoothed(rec, tick, AveragedModel, given=True),
     ),
     "another model": (another_model, "give wrap the model and the optimizer", copied_first),
