@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from honest_loops import endless, learn, loader_of, parts
 from loop_styles import loss_of, network, update
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import StepLR
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, TensorDataset
@@ -519,8 +519,75 @@ FAULTS: dict[str, tuple[Loop, str, Loop]] = {
 }
 
 
-#: What a registered optimizer holds is captured with it, given to wrap or not.
-NESTED: dict[str, Loop] = {"held": nested, "given": nested_given}
+class Queued(nn.Module):
+    """Keeps a queue that grows at one end and is cut at the other: a view in other memory."""
+
+    queue: Tensor
+
+    def __init__(self, model: nn.Module, width: int) -> None:
+        super().__init__()
+        self.inner, self.width = model, width
+        self.register_buffer("queue", torch.zeros(3 * width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The output, moved by that of the queue."""
+        rows = self.queue.view(3, self.width)
+        found: Tensor = self.inner(x) + self.inner(rows).square().mean()
+        self.queue = torch.cat([self.queue, x[0].detach(), x[1, :1].detach()])[-len(self.queue) :]
+        return found
+
+
+def queued(rec: Any, tick: Tick) -> Any:
+    """Such a queue is used at each step."""
+    inner, _, loader = parts()
+    model = Queued(inner, next(inner.parameters()).shape[1])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    rec.wrap(model, optimizer, loader)
+    for _ in range(3):
+        for x, y in loader:
+            tick()
+            learn(model, optimizer, x, y)
+    return model
+
+
+def flattened(rec: Any, tick: Tick) -> Any:
+    """Parameters and gradients are views of one flat tensor each."""
+    model, optimizer, loader = parts()
+    weights = list(model.parameters())
+    flat = torch.cat([one.detach().flatten() for one in weights])
+    gradients, begin = torch.zeros_like(flat), 0
+    for one in weights:
+        end = begin + one.numel()
+        one.data, one.grad = flat[begin:end].view_as(one), gradients[begin:end].view_as(one)
+        begin = end
+    rec.wrap(model, optimizer, loader)
+    for _ in range(3):
+        for x, y in loader:
+            tick()
+            gradients.zero_()
+            loss_of(model(x), y).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            flat.mul_(0.999)
+    return model
+
+
+def reloaded(rec: Any, tick: Tick) -> Any:
+    """An optimizer takes up its own state, which puts its hyper-parameters in another order."""
+    model, optimizer, loader = rec.wrap(*parts())
+    for _ in range(3):
+        for x, y in loader:
+            tick()
+            if rec.step == 2:
+                optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+            learn(model, optimizer, x, y)
+    return model
+
+
+#: What is captured as it is, given to wrap or not: optimizers in optimizers, memory and order.
+NESTED: dict[str, Loop] = {
+    **{"held": nested, "given": nested_given},
+    **{"queue": queued, "flat": flattened, "reloaded": reloaded},
+}
 
 
 def by_arithmetic(rec: Any, tick: Tick) -> Any:

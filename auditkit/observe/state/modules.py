@@ -20,8 +20,16 @@ from auditkit.errors import RestoreMismatch, UncapturedState
 from auditkit.observe.state.glance import Glance, are_same
 from auditkit.observe.state.sharded import kept_part
 from auditkit.observe.values.codec import Leaves, flatten, unflatten
-from auditkit.observe.values.stored import TENSORS, Saved, StoredTensor, copied, loaded, write
-from auditkit.observe.values.tensors import KeptLeaves, dense_stride
+from auditkit.observe.values.stored import (
+    TENSORS,
+    Saved,
+    StoredTensor,
+    copied,
+    loaded,
+    offset_of,
+    write,
+)
+from auditkit.observe.values.tensors import KeptLeaves, dense_stride, memory_offset
 
 #: What a layer is, as far as its tree and its tensors go.
 _FACTS: Any = operator.attrgetter("__class__", "_modules", "_parameters", "_buffers")
@@ -343,7 +351,9 @@ def _restored_buffer(
 
 def _copy(live: Tensor, value: Tensor | StoredTensor) -> None:
     with torch.no_grad():
-        if dense_stride(live) == value.stride():
+        # A view that a program put here begins behind an alignment; else it is known by its place.
+        is_placed = offset_of(value) in (0, memory_offset(live)) or not live.is_cpu
+        if dense_stride(live) == value.stride() and is_placed:
             write(value, live)
         else:  # the memory layout changes bits, so it is part of the state
             live.data = copied(value, live.device)

@@ -242,3 +242,27 @@ def test_gradients_that_lie_otherwise_are_replaced(live: Tensor) -> None:
     restore_gradients({"weight": layer.weight}, {"weight": value})
     assert torch.equal(layer.weight.grad, value)
     assert layer.weight.grad is not value
+
+
+@pytest.mark.parametrize("n_rows", [0, 7])
+def test_a_buffer_that_became_a_view_begins_where_it_did(n_rows: int) -> None:
+    """A queue that grows at one end and is cut at the other lies behind an alignment."""
+    model, other = nn.Linear(6, 2), nn.Linear(6, 2)
+    for one in (model, other):
+        one.register_buffer("queue", torch.zeros(n_rows, 6))
+    model.queue = torch.cat([torch.zeros(n_rows, 6), torch.ones(8, 6)])[1:8]
+    saved = frozen({"m": ModuleState(model).whole()})["m"]
+    for _ in range(2):
+        restore_whole_module(other, saved, "m")
+        assert isinstance(other.queue, Tensor)
+        assert other.queue.data_ptr() % 64 == model.queue.data_ptr() % 64 != 0
+        assert torch.equal(other.queue, model.queue)
+
+
+def test_a_view_that_lies_as_it_did_is_written_in_place() -> None:
+    model, flat = nn.Linear(2, 2), torch.arange(6.0)
+    model.weight.data, model.bias.data = flat[:4].view(2, 2), flat[4:]
+    saved = whole(model)
+    flat.zero_()
+    restore_whole_module(model, saved, "m")
+    assert flat.tolist() == [0, 1, 2, 3, 4, 5]
