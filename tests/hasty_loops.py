@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from honest_loops import endless, learn, loader_of, parts
 from loop_styles import loss_of, network, update
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import StepLR
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, TensorDataset
@@ -396,6 +396,56 @@ def smoothed(
     return ema
 
 
+class Shadow:
+    """An average in a dict of tensors, as people write them, too."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.shadow = {name: one.data.clone() for name, one in model.named_parameters()}
+
+    def update(self, model: nn.Module) -> None:
+        """Follow the model."""
+        for name, one in model.named_parameters():
+            self.shadow[name] = (0.9 * self.shadow[name] + 0.1 * one.data).clone()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The average."""
+        return self.shadow
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take one up."""
+        self.shadow = dict(state)
+
+
+def shadowed(rec: Any, tick: Tick, *, given: bool = False) -> Any:
+    """Such an average, which the model becomes at the end."""
+    model, optimizer, loader = parts()
+    ema = Shadow(model)
+    rec.wrap(model, optimizer, loader, extras={"ema": ema} if given else None)
+    for _ in range(3):
+        for x, y in loader:
+            tick()
+            learn(model, optimizer, x, y)
+            ema.update(model)
+    model.load_state_dict(ema.shadow, strict=False)
+    return model
+
+
+def averaged_in_list(rec: Any, tick: Tick) -> Any:
+    """An average in a list of tensors that are written in place."""
+    model, optimizer, loader = rec.wrap(*parts())
+    mean = [one.detach().clone() for one in model.parameters()]
+    for _ in range(3):
+        for x, y in loader:
+            tick()
+            learn(model, optimizer, x, y)
+            for mine, its in zip(mean, model.parameters(), strict=True):
+                mine.lerp_(its.detach(), 0.1)
+    with torch.no_grad():
+        for mine, its in zip(mean, model.parameters(), strict=True):
+            its.copy_(mine)
+    return model
+
+
 def another_model(rec: Any, tick: Tick) -> Any:
     """A copy is trained, and not what was given to wrap."""
     model, _, loader = rec.wrap(*parts())
@@ -455,12 +505,89 @@ FAULTS: dict[str, tuple[Loop, str, Loop]] = {
         "averaged={'ema': ema})",
         lambda rec, tick: smoothed(rec, tick, AveragedModel, given=True),
     ),
+    "average in a dict": (
+        shadowed,
+        "ema.shadow, a dict of tensors, is an average of the model",
+        lambda rec, tick: shadowed(rec, tick, given=True),
+    ),
+    "average in a list": (
+        averaged_in_list,
+        "mean, a list of tensors, is an average of the model",
+        lambda rec, tick: smoothed(rec, tick, AveragedModel, given=True),
+    ),
     "another model": (another_model, "give wrap the model and the optimizer", copied_first),
 }
 
 
-#: What a registered optimizer holds is captured with it, given to wrap or not.
-NESTED: dict[str, Loop] = {"held": nested, "given": nested_given}
+class Queued(nn.Module):
+    """Keeps a queue that grows at one end and is cut at the other: a view in other memory."""
+
+    queue: Tensor
+
+    def __init__(self, model: nn.Module, width: int) -> None:
+        super().__init__()
+        self.inner, self.width = model, width
+        self.register_buffer("queue", torch.zeros(3 * width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The output, moved by that of the queue."""
+        rows = self.queue.view(3, self.width)
+        found: Tensor = self.inner(x) + self.inner(rows).square().mean()
+        self.queue = torch.cat([self.queue, x[0].detach(), x[1, :1].detach()])[-len(self.queue) :]
+        return found
+
+
+def queued(rec: Any, tick: Tick) -> Any:
+    """Such a queue is used at each step."""
+    inner, _, loader = parts()
+    model = Queued(inner, next(inner.parameters()).shape[1])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    rec.wrap(model, optimizer, loader)
+    for _ in range(3):
+        for x, y in loader:
+            tick()
+            learn(model, optimizer, x, y)
+    return model
+
+
+def flattened(rec: Any, tick: Tick) -> Any:
+    """Parameters and gradients are views of one flat tensor each."""
+    model, optimizer, loader = parts()
+    weights = list(model.parameters())
+    flat = torch.cat([one.detach().flatten() for one in weights])
+    gradients, begin = torch.zeros_like(flat), 0
+    for one in weights:
+        end = begin + one.numel()
+        one.data, one.grad = flat[begin:end].view_as(one), gradients[begin:end].view_as(one)
+        begin = end
+    rec.wrap(model, optimizer, loader)
+    for _ in range(3):
+        for x, y in loader:
+            tick()
+            gradients.zero_()
+            loss_of(model(x), y).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            flat.mul_(0.999)
+    return model
+
+
+def reloaded(rec: Any, tick: Tick) -> Any:
+    """An optimizer takes up its own state, which puts its hyper-parameters in another order."""
+    model, optimizer, loader = rec.wrap(*parts())
+    for _ in range(3):
+        for x, y in loader:
+            tick()
+            if rec.step == 2:
+                optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+            learn(model, optimizer, x, y)
+    return model
+
+
+#: What is captured as it is, given to wrap or not: optimizers in optimizers, memory and order.
+NESTED: dict[str, Loop] = {
+    **{"held": nested, "given": nested_given},
+    **{"queue": queued, "flat": flattened, "reloaded": reloaded},
+}
 
 
 def by_arithmetic(rec: Any, tick: Tick) -> Any:

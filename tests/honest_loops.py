@@ -130,6 +130,30 @@ def averaged(rec: Any) -> Any:
     return ema
 
 
+def copies_kept(rec: Any) -> Any:
+    """Tensors of the parameters' shapes that move at each step, and none of them is forgotten."""
+    model = network()
+    ema = AveragedModel(model)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    averages = list(ema.module.parameters())
+    before = {name: one.detach().clone() for name, one in model.named_parameters()}
+    gradients = [torch.zeros_like(one) for one in model.parameters()]
+    rec.wrap(model, optimizer, loader := loader_of(), averaged={"ema": ema})
+    for _ in range(2):
+        for x, y in loader:
+            for name, one in model.named_parameters():
+                before[name].copy_(one.detach())
+            start = {name: one.clone() for name, one in model.state_dict().items()}
+            learn(model, optimizer, x, y)
+            for kept, one in zip(gradients, model.parameters(), strict=True):
+                kept.copy_(one.grad if one.grad is not None else one)
+            for mine, its in zip(averages, model.parameters(), strict=True):
+                mine.data.lerp_(its.detach(), 0.1)
+            after = [one.detach().clone() for one in model.parameters()]
+    assert len(after) <= len(start)
+    return ema
+
+
 def best_kept(rec: Any) -> Any:
     """The best model is copied at each epoch's end, and put back at the end."""
     model, optimizer, loader = rec.wrap(*parts())
@@ -495,7 +519,8 @@ def two_phases(rec: Any) -> Any:
 LOOPS: dict[str, Loop] = {
     loop.__name__: loop
     for loop in (
-        *(plain, last_accumulation, critic, schedule_by_batch, plateau, averaged, best_kept),
+        *(plain, last_accumulation, critic, schedule_by_batch, plateau, averaged, copies_kept),
+        best_kept,
         *(stopped_early, by_steps, passes_over, example_first, mixed, mixed_by_object),
         *(drawn_before, own_order, metered, trainer, several_steps, until_good, calibrated),
         *(probed, group_at_once, distilled, rate_by_hand, measured_on_training_set, unfrozen),

@@ -9,6 +9,7 @@ where SPEC is one of::
 
     {"dtype": D, "shape": [...]}                   a tensor, row-major in memory
     {"dtype": D, "shape": [...], "stride": [...]}  a tensor, dense in memory in another order
+    {..., "offset": BYTES}                         one that begins behind a multiple of 64 bytes
     {"alias": ENTRY}                               the memory of an earlier tensor
     {"json": VALUE}                                what is no tensor, in tagged encoding
     {"json_bytes": N}                              the same, stored as uint8 of shape (N,)
@@ -79,6 +80,9 @@ STORED_AS_IS: Final = frozenset(
 #: Most dimensions of a tensor: torch cannot copy more.
 MAX_DIMENSIONS: Final = 64
 
+#: Bytes to which memory is aligned.
+ALIGNMENT: Final = 64
+
 _EXACT = 2**53  # from here on JSON readers disagree about integers
 _ADDRESSABLE = 2**63
 
@@ -91,11 +95,13 @@ class Component(Generic[T]):
         entries: Tensors with their real dtype and shape, and canonical JSON, by entry name.
         aliases: Entries that are the memory of another entry, with that entry's name.
         strides: Strides in elements of every tensor of ``entries``.
+        offsets: Bytes behind an alignment to 64, of those that begin there as views do.
     """
 
     entries: dict[str, T | bytes] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
     strides: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    offsets: dict[str, int] = field(default_factory=dict)
 
 
 def tensor_key(component: str, entry: str) -> str:
@@ -224,12 +230,14 @@ def _read_entry(
     elif fields == {"json_bytes"}:
         content = _content(stored, "uint8", _sizes([spec["json_bytes"]], where), where)
         component.entries[entry] = _canonical_text(content, where)
-    elif fields in ({"dtype", "shape"}, {"dtype", "shape", "stride"}):
+    elif {"dtype", "shape"} <= fields <= {"dtype", "shape", "stride", "offset"}:
         dtype, shape = spec["dtype"], _sizes(spec["shape"], where)
         if not isinstance(dtype, str):
             raise FormatError("a dtype that is no name", where=where)
         component.entries[entry] = _content(stored, dtype, shape, where)
         component.strides[entry] = _strides(spec.get("stride"), shape, where)
+        if "offset" in fields:
+            component.offsets[entry] = _offset(spec["offset"], dtype, shape, where)
     else:
         raise FormatError("an entry of no known kind", found=ascii(sorted(fields)), where=where)
 
@@ -260,6 +268,14 @@ def _strides(value: object, shape: tuple[int, ...], where: str) -> tuple[int, ..
     ):
         raise FormatError("strides that are not dense", found=stride, where=where)
     return stride
+
+
+def _offset(value: object, dtype: str, shape: tuple[int, ...], where: str) -> int:
+    n_bytes = check_shape(dtype, shape, where)
+    itemsize = n_bytes // max(1, math.prod(shape))
+    if type(value) is not int or not 0 < value < ALIGNMENT or not n_bytes or value % itemsize:
+        raise FormatError("no place of a tensor in memory", found=value, where=where)
+    return value
 
 
 def _check_alias(component: Component[T], entry: str, other: str, where: str) -> None:

@@ -279,8 +279,9 @@ class Watch:
         """Look around: at the first steps, ever more rarely, and before each checkpoint."""
         if self._writer.journal.unresumable is not None:
             return
-        self._next_look = step + max(1, step - self._first_look)
         uncaptured, found = self._uncaptured(), self._surroundings.look(step)
+        is_waiting = self._surroundings.is_waiting
+        self._next_look = step + (1 if is_waiting else max(1, step - self._first_look))
         if uncaptured is not None:
             self.cannot_resume(str(uncaptured))
         elif found:

@@ -173,6 +173,15 @@ E = ["components", "optimizer/exp_avg", "e"]
         forged([*W, "shape"], "23"),
         forged([*W, "shape"], None),
         forged([*W, "shape"], [2, 3] + [1] * 63),
+        forged([*W, "offset"], 0),
+        forged([*W, "offset"], 64),
+        forged([*W, "offset"], -4),
+        forged([*W, "offset"], 6),
+        forged([*W, "offset"], 4.0),
+        forged([*W, "offset"], True),
+        forged([*W, "offset"], "4"),
+        forged([*E, "offset"], 4),
+        forged([*Z, "offset"], 4),
         forged([*W, "stride"], [3, 1]),
         forged([*W, "stride"], [1, 1]),
         forged([*W, "stride"], [1]),
@@ -248,7 +257,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(
-            st.sampled_from(["dtype", "shape", "stride", "alias", "json", "json_bytes"]),
+            st.sampled_from(["dtype", "shape", "stride", "offset", "alias", "json", "json_bytes"]),
             inner,
             max_size=3,
         )
@@ -261,7 +270,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 @given(st.sampled_from([W, LAST, Z, JSON, E, W[:2], W[:1]]), st.data())
 def test_forged_metas_are_snapshots_or_format_errors(path: list[str], data: st.DataObject) -> None:
     if len(path) == 3 and data.draw(st.booleans()):
-        path = [*path, data.draw(st.sampled_from(["dtype", "shape", "stride", "alias", "json"]))]
+        path = [*path, data.draw(st.sampled_from(["dtype", "shape", "stride", "offset", "json"]))]
     meta = forged(path, data.draw(VALUES))
     tensors, _ = packed()
     try:

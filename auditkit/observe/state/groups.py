@@ -152,9 +152,11 @@ def restore_groups(
                 component=GROUPS,
                 found=type(optimizer).__name__,
             )
-        for key in set(group) - set(values) - set(constants):
-            del group[key]
-        group.update({key: value for key, value in values.items() if key != "params"})
+        # In their order, too: load_state_dict makes another one, and the order is in the digest.
+        kept = {key: group[key] for key in group if key in constants}
+        ordered = {key: group["params"] if key == "params" else values[key] for key in values}
+        group.clear()
+        group.update({**ordered, **kept})
 
 
 def saved_groups(leaves: Leaves) -> list[dict[str, Any]]:

@@ -20,8 +20,16 @@ from auditkit.errors import RestoreMismatch, UncapturedState
 from auditkit.observe.state.glance import Glance, are_same
 from auditkit.observe.state.sharded import kept_part
 from auditkit.observe.values.codec import Leaves, flatten, unflatten
-from auditkit.observe.values.stored import TENSORS, Saved, StoredTensor, copied, loaded, write
-from auditkit.observe.values.tensors import KeptLeaves, dense_stride
+from auditkit.observe.values.stored import (
+    TENSORS,
+    Saved,
+    StoredTensor,
+    copied,
+    loaded,
+    offset_of,
+    write,
+)
+from auditkit.observe.values.tensors import KeptLeaves, dense_stride, memory_offset
 
 #: What a layer is, as far as its tree and its tensors go.
 _FACTS: Any = operator.attrgetter("__class__", "_modules", "_parameters", "_buffers")
@@ -268,7 +276,7 @@ def gradients(trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def restore_gradients(trained: Mapping[str, Tensor], saved: Saved) -> None:
-    """Put gradients back.
+    """Put gradients back; one that is there is written over, since it may be part of a larger one.
 
     Raises:
         RestoreMismatch: When the program has no such parameter.
@@ -277,11 +285,13 @@ def restore_gradients(trained: Mapping[str, Tensor], saved: Saved) -> None:
         if name not in trained:
             raise RestoreMismatch(f"the program has no parameter {name!r}", component="grad")
     for name, parameter in trained.items():
-        value = saved.get(name)
-        if isinstance(value, TENSORS):
-            parameter.grad = copied(value, parameter.device)
-        else:
+        value, live = saved.get(name), parameter.grad
+        if not isinstance(value, TENSORS):
             parameter.grad = None
+        elif type(live) is Tensor and _same_memory_form(live, value):
+            _copy(live, value)
+        else:
+            parameter.grad = copied(value, parameter.device)
 
 
 def copy_tensors(component: str, live: Mapping[str, Tensor], saved: Saved) -> None:
@@ -341,7 +351,9 @@ def _restored_buffer(
 
 def _copy(live: Tensor, value: Tensor | StoredTensor) -> None:
     with torch.no_grad():
-        if dense_stride(live) == value.stride():
+        # A view that a program put here begins behind an alignment; else it is known by its place.
+        is_placed = offset_of(value) in (0, memory_offset(live)) or not live.is_cpu
+        if dense_stride(live) == value.stride() and is_placed:
             write(value, live)
         else:  # the memory layout changes bits, so it is part of the state
             live.data = copied(value, live.device)
@@ -349,6 +361,12 @@ def _copy(live: Tensor, value: Tensor | StoredTensor) -> None:
 
 def _same_form(live: Tensor, value: Tensor | StoredTensor) -> bool:
     return live.shape == value.shape and live.dtype == value.dtype
+
+
+def _same_memory_form(live: Tensor, value: Tensor | StoredTensor) -> bool:
+    """Whether it may be written over as it lies: it is neither sparse nor expanded, say."""
+    is_strided = live.layout is torch.strided and _same_form(live, value)
+    return is_strided and live.stride() == value.stride()
 
 
 def _refuse_scripted(module: nn.Module) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from auditkit.errors import UncapturedState
 from auditkit.observe.values.codec import Leaves, flatten, pack, unflatten, unpack
 from auditkit.observe.values.digests import digest_leaves
+from auditkit.observe.values.tensors import memory_offset
 from auditkit.records.digest import EVIDENCE_RECIPE
 
 SCALARS = frozenset({bool, int, float, complex, str, bytes, type(None)})
@@ -190,4 +191,5 @@ def write(owner: dict[str, Any], name: str, value: Any) -> None:
 
 def _same_form(live: Tensor, value: Tensor) -> bool:
     same = (live.shape, live.dtype, live.stride()) == (value.shape, value.dtype, value.stride())
-    return same and live.requires_grad == value.requires_grad
+    is_placed = memory_offset(value) in (0, memory_offset(live))
+    return same and is_placed and live.requires_grad == value.requires_grad

@@ -38,6 +38,7 @@ from auditkit.observe.state.frames import (
     local_names,
     package_of_frame,
 )
+from auditkit.observe.state.kept_averages import KeptAverages
 from auditkit.observe.state.reach import is_library_class, is_library_module, reachable
 from auditkit.observe.values.digests import digest_leaves
 from auditkit.records.digest import EVIDENCE_RECIPE
@@ -64,7 +65,8 @@ class Candidate:
 
     Attributes:
         path: How the script gets at it.
-        kind: ``generator``, ``scheduler``, ``scaler`` or ``averaged``.
+        kind: ``generator``, ``scheduler``, ``scaler``, ``averaged``, or ``tensors`` of an average
+            that is no module.
         held: It, or a weak reference to it where it may be large.
         mark: What its state is compared by.
     """
@@ -95,6 +97,14 @@ class Candidate:
             call: What takes it: a callback takes what its framework does not hold.
         """
         kind, name = self.kind, self.path.rpartition(" ")[2].rpartition(".")[2]
+        if kind == "tensors":
+            given = f"extras={{{name.partition('[')[0]!r}: <that object>}}"
+            return (
+                f"{self.path}, a {type(self.held).__name__} of tensors, is an average of the model "
+                "that changes during training, and no checkpoint holds it; keep it in an object "
+                "with state_dict and load_state_dict, or in a torch.optim.swa_utils.AveragedModel, "
+                f"and register that: {call}(..., {given})"
+            )
         keyword = _KEYWORDS.get(kind) if call == "wrap" or kind == "averaged" else None
         given = (keyword or "extras={{{0!r}: {1}}}").format(name, _tail(self.path))
         return (
@@ -116,6 +126,12 @@ class Surroundings:
         self._known = _registered(objects, loaders)
         self._found: dict[int, Candidate] = {}
         self._moves: dict[int, list[int]] = {}
+        self._averages = KeptAverages(objects.model, self._known.values())
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it wants to look again at the next step."""
+        return self._averages.is_waiting
 
     def look(self, step: int) -> tuple[Candidate, ...]:
         """What has changed since an earlier look; finds what is new.
@@ -128,8 +144,13 @@ class Surroundings:
             for key, candidate in list(self._found.items())
             if candidate.has_moved() and (candidate.is_own or self._is_averaged(key, step))
         )
+        was_waiting = self.is_waiting
+        moved += tuple(
+            Candidate(path, "tensors", value, None) for path, value in self._averages.moved(step)
+        )
         if not moved:
-            self._search()
+            self._averages.begin(step)
+            self._search(averages=not was_waiting)
         return moved
 
     def _is_averaged(self, key: int, step: int) -> bool:
@@ -143,7 +164,7 @@ class Surroundings:
         is_trained = any(parameter.grad is not None for parameter in module.parameters())
         return step - 1 in steps and not is_copy and not is_trained
 
-    def _search(self) -> None:
+    def _search(self, *, averages: bool) -> None:
         frames = tuple(frames_of_loop())
         # The objects of a framework whose code runs the loop are its own business.
         drivers = {package_of_frame(frame) for frame in frames if is_library_frame(frame)}
@@ -160,6 +181,8 @@ class Surroundings:
         for path, value in reachable(roots, known, is_closed=is_closed, limit=_MAX_OBJECTS):
             if isinstance(value, DataLoader):
                 others.append(value)
+            if averages and isinstance(value, (dict, list, tuple)):
+                self._averages.add(path, value)
             kind = self._kind(value)
             if kind is not None and id(value) not in self._found:
                 held = weakref.ref(value) if isinstance(value, nn.Module) else value
@@ -207,7 +230,7 @@ def _registered(objects: TrainingObjects, loaders: Iterable[Any]) -> dict[int, o
     roots = {str(number): item for number, item in enumerate(others)}
     is_part = (LRScheduler, torch.amp.GradScaler)
     for _, value in reachable(roots, ()):
-        if is_generator(value) or isinstance(value, is_part):
+        if is_generator(value) or isinstance(value, is_part) or type(value) in (dict, list):
             found.append(value)
     return {id(value): value for value in found if value is not None}
 

@@ -34,6 +34,7 @@ from auditkit.observe.values.tensors import (
     dense_stride,
     filled,
     host_bytes,
+    memory_offset,
     refuse_unknown,
 )
 from auditkit.observe.values.unflatten import unflatten
@@ -151,6 +152,8 @@ def _pack_leaf(
     spec: dict[str, object] = {"dtype": raw.dtype, "shape": list(shape)}
     if stride != contiguous_strides(shape):
         spec["stride"] = list(stride)
+    if leaf.nbytes and (offset := memory_offset(leaf)):
+        spec["offset"] = offset
     return spec, as_stored(raw)
 
 
@@ -187,12 +190,14 @@ def _unpack_component(name: str, part: Component[T]) -> dict[str, torch.Tensor |
     return _component(
         name,
         part,
-        lambda raw, dtype, strides: filled(raw.fill, raw.n_bytes, dtype, raw.shape, strides),
+        lambda raw, dtype, strides, offset: filled(
+            raw.fill, raw.n_bytes, dtype, raw.shape, strides, offset
+        ),
     )
 
 
 def _component(
-    name: str, part: Component[T], make: Callable[[T, torch.dtype, tuple[int, ...]], S]
+    name: str, part: Component[T], make: Callable[[T, torch.dtype, tuple[int, ...], int], S]
 ) -> dict[str, S | bytes]:
     leaves: dict[str, S | bytes] = {}
     for entry in sorted(part.entries):
@@ -204,7 +209,7 @@ def _component(
         if dtype is None:
             where = ascii(tensor_key(name, entry))
             raise FormatError("a dtype that this torch lacks", found=raw.dtype, where=where)
-        leaves[entry] = make(raw, dtype, part.strides[entry])
+        leaves[entry] = make(raw, dtype, part.strides[entry], part.offsets.get(entry, 0))
     for entry, other in part.aliases.items():
         leaves[entry] = leaves[other]
     return dict(sorted(leaves.items()))

@@ -174,6 +174,7 @@ class StoredPart(StoredTensor):
 
     def __init__(self, part: StoredTensor, parameter: Any) -> None:
         self.dtype, self.shape = part.dtype, parameter.shape
+        self.offset = 0  # the part's own is kept where a new one is made
         self.is_checked, self.written = False, None
         self._part, self._parameter = part, parameter
 

@@ -13,7 +13,13 @@ from typing import Any, Final, TypeAlias
 
 import torch
 
-from auditkit.observe.values.tensors import Leaves, filled, memory_view
+from auditkit.observe.values.tensors import (
+    Leaves,
+    clone_aligned,
+    filled,
+    memory_offset,
+    memory_view,
+)
 from auditkit.records.tensor import FileTensor
 
 #: Judges the content of a component by its name.
@@ -27,10 +33,13 @@ class StoredTensor:
         raw: Where it lies.
         dtype: Of the tensor.
         stride: Strides in elements, of a dense layout.
+        offset: Bytes behind an alignment at which it begins.
     """
 
-    def __init__(self, raw: FileTensor, dtype: torch.dtype, stride: tuple[int, ...]) -> None:
-        self.dtype, self.shape = dtype, torch.Size(raw.shape)
+    def __init__(
+        self, raw: FileTensor, dtype: torch.dtype, stride: tuple[int, ...], offset: int = 0
+    ) -> None:
+        self.dtype, self.shape, self.offset = dtype, torch.Size(raw.shape), offset
         self._raw, self._stride = raw, stride
         #: Whether it is asked later what it was written into, and that.
         self.is_checked = False
@@ -47,7 +56,7 @@ class StoredTensor:
             AuditError: When it cannot be read.
         """
         raw = self._raw
-        tensor = filled(raw.fill, raw.n_bytes, self.dtype, raw.shape, self._stride)
+        tensor = filled(raw.fill, raw.n_bytes, self.dtype, raw.shape, self._stride, self.offset)
         self._note(tensor)
         return tensor
 
@@ -172,8 +181,16 @@ def _in_memory(leaves: Saved) -> Leaves:
 
 
 def copied(leaf: torch.Tensor | StoredTensor, device: torch.device | None) -> torch.Tensor:
-    """A copy on a device, or where it is, in memory of its own."""
-    return leaf.on(device) if isinstance(leaf, StoredTensor) else leaf.to(device, copy=True)
+    """A copy on a device, or where it is, in memory of its own that is aligned alike."""
+    if isinstance(leaf, StoredTensor):
+        return leaf.on(device)
+    stays = device is None or device.type == "cpu"
+    return clone_aligned(leaf) if stays and offset_of(leaf) else leaf.to(device, copy=True)
+
+
+def offset_of(leaf: torch.Tensor | StoredTensor) -> int:
+    """Bytes behind an alignment at which a tensor begins, as part of what decides bits."""
+    return leaf.offset if isinstance(leaf, StoredTensor) else memory_offset(leaf)
 
 
 def write(leaf: torch.Tensor | StoredTensor, live: torch.Tensor) -> None:

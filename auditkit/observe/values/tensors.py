@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 
 from auditkit.errors import UncapturedState
 from auditkit.formats.recipes import ITEM_BYTES
-from auditkit.formats.snapshot_file import contiguous_strides, is_dense
+from auditkit.formats.snapshot_file import ALIGNMENT, contiguous_strides, is_dense
 
 #: A component of the training state: tensors and canonical JSON (``json-v1``), by entry name.
 Leaves: TypeAlias = Mapping[str, torch.Tensor | bytes]
@@ -185,9 +185,10 @@ def from_bytes(
     dtype: torch.dtype,
     shape: tuple[int, ...],
     stride: tuple[int, ...],
+    offset: int = 0,
 ) -> torch.Tensor:
     """What :func:`filled` gives of elements that are in memory."""
-    return filled(partial(_copy, data), len(data), dtype, shape, stride)
+    return filled(partial(_copy, data), len(data), dtype, shape, stride, offset)
 
 
 def filled(
@@ -196,6 +197,7 @@ def filled(
     dtype: torch.dtype,
     shape: tuple[int, ...],
     stride: tuple[int, ...],
+    offset: int = 0,
 ) -> torch.Tensor:
     """A new tensor on the host, in memory of its own that is aligned to 64 bytes.
 
@@ -207,19 +209,23 @@ def filled(
         dtype: One of `DTYPES`.
         shape: Sizes.
         stride: Strides in elements, of a non-overlapping, dense layout.
+        offset: Bytes behind such an alignment, as of a view that begins in the midst of another
+            tensor, see :func:`memory_offset`.
 
     Returns:
         The tensor; it requires no gradient.
     """
     with torch.inference_mode(mode=False), torch.no_grad():
-        flat = torch.empty(n_bytes, dtype=torch.uint8, device="cpu")
+        flat = torch.empty(n_bytes + offset, dtype=torch.uint8, device="cpu")[offset:]
         if n_bytes:
             fill(_bytes_of(flat))
         integers = COPYABLE[dtype.itemsize]
         rows = flat.view(integers).view(shape)
         if rows.stride() == stride or not n_bytes:
             return rows.view(dtype)
-        out = torch.empty_strided(shape, stride, dtype=integers, device="cpu")
+        memory = torch.empty(n_bytes + offset, dtype=torch.uint8, device="cpu")[offset:]
+        whole = memory.view(integers)
+        out = whole.as_strided(shape, stride, whole.storage_offset())
         return out.copy_(rows).view(dtype)
 
 
@@ -236,7 +242,22 @@ def clone_aligned(tensor: torch.Tensor) -> torch.Tensor:
     Returns:
         The copy; it requires no gradient.
     """
-    return from_bytes(host_bytes(tensor), tensor.dtype, tuple(tensor.shape), dense_stride(tensor))
+    return from_bytes(
+        host_bytes(tensor),
+        tensor.dtype,
+        tuple(tensor.shape),
+        dense_stride(tensor),
+        memory_offset(tensor),
+    )
+
+
+def memory_offset(tensor: torch.Tensor) -> int:
+    """Bytes behind an alignment to 64 at which a view on the host begins; 0 of what is no view.
+
+    It is told by the place in the storage and not by the address, which may be another in the next
+    process where others made the memory (numpy, say).
+    """
+    return int(tensor.storage_offset()) * tensor.itemsize % ALIGNMENT if tensor.is_cpu else 0
 
 
 def dense_stride(tensor: torch.Tensor) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from auditkit.observe.state.modules import (
     parameters,
     restore_buffers,
     restore_flags,
+    restore_gradients,
     restore_whole_module,
 )
 from auditkit.observe.values.codec import flatten
@@ -217,3 +218,51 @@ def test_buffers_that_parted_stay_apart() -> None:
     saved = {"0.b": torch.ones(1), "1.b": torch.full((1,), 2.0)}
     restore_buffers("buffers", model, saved, batchnorm=None)
     assert [layer.get_buffer("b").item() for layer in model] == [1, 2]
+
+
+def test_gradients_that_are_part_of_a_larger_tensor_stay_so() -> None:
+    model = nn.Linear(2, 2)
+    flat = torch.arange(6.0)
+    model.weight.grad, model.bias.grad = flat[:4].view(2, 2), flat[4:]
+    parameters = dict(model.named_parameters())
+    saved = {name: one.grad.clone() for name, one in parameters.items() if one.grad is not None}
+    flat.zero_()
+    restore_gradients(parameters, saved)
+    assert flat.tolist() == [0, 1, 2, 3, 4, 5]
+    assert model.bias.grad.data_ptr() == flat[4:].data_ptr()
+
+
+@pytest.mark.parametrize(
+    "live", [torch.ones(1, 1).expand(2, 2), torch.eye(2).to_sparse(), torch.ones(2, 2).t()]
+)
+def test_gradients_that_lie_otherwise_are_replaced(live: Tensor) -> None:
+    layer = nn.Linear(2, 2, bias=False)
+    layer.weight.grad = live
+    value = torch.arange(4.0).view(2, 2)
+    restore_gradients({"weight": layer.weight}, {"weight": value})
+    assert torch.equal(layer.weight.grad, value)
+    assert layer.weight.grad is not value
+
+
+@pytest.mark.parametrize("n_rows", [0, 7])
+def test_a_buffer_that_became_a_view_begins_where_it_did(n_rows: int) -> None:
+    """A queue that grows at one end and is cut at the other lies behind an alignment."""
+    model, other = nn.Linear(6, 2), nn.Linear(6, 2)
+    for one in (model, other):
+        one.register_buffer("queue", torch.zeros(n_rows, 6))
+    model.queue = torch.cat([torch.zeros(n_rows, 6), torch.ones(8, 6)])[1:8]
+    saved = frozen({"m": ModuleState(model).whole()})["m"]
+    for _ in range(2):
+        restore_whole_module(other, saved, "m")
+        assert isinstance(other.queue, Tensor)
+        assert other.queue.data_ptr() % 64 == model.queue.data_ptr() % 64 != 0
+        assert torch.equal(other.queue, model.queue)
+
+
+def test_a_view_that_lies_as_it_did_is_written_in_place() -> None:
+    model, flat = nn.Linear(2, 2), torch.arange(6.0)
+    model.weight.data, model.bias.data = flat[:4].view(2, 2), flat[4:]
+    saved = whole(model)
+    flat.zero_()
+    restore_whole_module(model, saved, "m")
+    assert flat.tolist() == [0, 1, 2, 3, 4, 5]

@@ -328,6 +328,19 @@ def test_groups_come_back_whole() -> None:
     assert "added" not in optimizer.param_groups[0]
 
 
+def test_groups_come_back_in_the_order_that_load_state_dict_gave_them() -> None:
+    model, optimizer = made()
+    optimizer.load_state_dict(optimizer.state_dict())
+    state = GroupsState(optimizer)
+    saved = frozen({"g": state.groups(names_of(model, optimizer))})["g"]
+    other_model, other = made()
+    other_names = names_of(other_model, other)
+    restore_groups(other, other_names, saved)
+    assert [*other.param_groups[0]] == [*optimizer.param_groups[0]]
+    assert other.param_groups[0]["params"][0] is other_model.weight
+    assert digests({"g": GroupsState(other).groups(other_names)}) == digests({"g": saved})
+
+
 def test_defaults_that_are_in_no_group_are_asked_of_no_snapshot() -> None:
     """Those of an optimizer that wraps another and shares its groups."""
     model, optimizer = made()

@@ -22,7 +22,7 @@ from auditkit.formats.canonical import dumps, loads
 from auditkit.observe.values import codec
 from auditkit.observe.values.codec import flatten, pack, unflatten, unpack
 from auditkit.observe.values.digests import digest_leaves
-from auditkit.observe.values.tensors import DTYPES, Leaves, host_bytes
+from auditkit.observe.values.tensors import DTYPES, Leaves, host_bytes, memory_offset
 from auditkit.records.digest import COMMITMENT_RECIPE
 from auditkit.records.tensor import RawTensor
 
@@ -40,8 +40,12 @@ def through_a_file(leaves: Leaves) -> dict[str, Tensor | bytes]:
         key: freeze(raw) for key, raw in tensors.items()
     }
     assert digest_leaves(COMMITMENT_RECIPE, back) == digest_leaves(COMMITMENT_RECIPE, leaves)
-    for leaf in back.values():
-        assert isinstance(leaf, bytes) or leaf.data_ptr() % 64 == 0
+    for name, leaf in back.items():
+        if isinstance(leaf, Tensor):
+            before = leaves[name]
+            assert isinstance(before, Tensor)
+            assert leaf.data_ptr() % 64 == memory_offset(leaf)
+            assert leaf.data_ptr() % 64 == (memory_offset(before) if leaf.numel() else 0)
     return back
 
 
@@ -278,6 +282,33 @@ def test_strides_are_kept_where_they_are_dense() -> None:
         assert back.data_ptr() % 64 == 0
     sparse = [base[..., ::2], torch.randn(3, 1).expand(3, 4)]
     assert all(back.is_contiguous() for back in round_trip(sparse))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.uint8, torch.complex128])
+def test_a_view_begins_as_far_behind_an_alignment_as_it_did(dtype: torch.dtype) -> None:
+    """Where memory begins decides which vector instructions run, and so decides bits."""
+    base = torch.arange(300).to(dtype)
+    views = {
+        "row": base[3:],
+        "far": base[288 // dtype.itemsize + 3 :],
+        "turned": base[7:19].view(3, 4).t(),
+        "whole": base,
+        "empty": base[300:],
+    }
+    tensors, meta = pack({"c": views})
+    specs: Any = meta["components"]
+    assert {name: spec.get("offset", 0) for name, spec in specs["c"].items()} == {
+        "row": 3 * dtype.itemsize % 64,
+        "far": (288 // dtype.itemsize + 3) * dtype.itemsize % 64,
+        "turned": 7 * dtype.itemsize % 64,
+        "whole": 0,
+        "empty": 0,
+    }
+    back: Any = unpack(tensors, meta)["c"]
+    for name, view in views.items():
+        assert torch.equal(back[name], view)
+        assert back[name].stride() == view.stride()
+        assert back[name].data_ptr() % 64 == specs["c"][name].get("offset", 0)
 
 
 def test_a_copy_is_no_view_of_anything() -> None:
