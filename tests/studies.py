@@ -326,11 +326,11 @@ def check(
     request = VerifyRequest(**{"trusted": run.trusted, **options})
 
     def replayer(evidence: RunEvidence, wanted: ReplayRequest) -> ReplayOutcome:
-        here = InProcessWorkers(environment or evidence.manifest.environment)
         with pytest.MonkeyPatch.context() as patch:
             if replays is not None:
                 patch.setattr("auditkit.replay.seed_replay.MAX_REPLAYS", replays)
             if not fresh:
+                here = InProcessWorkers(environment or evidence.manifest.environment)
                 patch.setattr("auditkit.replay.study_replay.Workers", lambda **_: here)
             return replay(evidence, wanted, lambda _: None)
 

@@ -156,7 +156,8 @@ class Workers:
 
     def _answers(self, job: Job, report: Report) -> Generator[Any]:
         """The results of a job, of as many of its parts as its process could be forked for."""
-        program = self._program(job) if job.shares_imports and self._fork else None
+        shares = job.shares_imports and job.kind != "environment"  # which imports no program
+        program = self._program(job) if shares and self._fork else None
         if program is not None:
             try:
                 yield from self._answers_of(job, report, program)

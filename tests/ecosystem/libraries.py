@@ -53,7 +53,7 @@ PINS: dict[str, Pins] = {
             "Brotli==1.2.1",
             "python-snappy==0.7.3",
             "zstd==1.5.7.2",
-            "pillow==12.3.0",
+            "pillow==13.0.0",
             "catalogue==2.0.10",
             "torchvision==0.28.0",
         ),

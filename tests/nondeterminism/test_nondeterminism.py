@@ -10,6 +10,7 @@ from examining import ANY, FEW, Said, examine, run_program, said_of
 from planted import EXIT_CODES, HONEST, PLANTED, Planted
 from studies import check
 
+from auditkit.errors import UncapturedState
 from auditkit.processes.worker_pool import Workers
 from auditkit.signing.keys import PrivateKey
 
@@ -45,23 +46,37 @@ def test_what_one_branch_leaves_behind_reaches_no_other(
     assert report.verdict == "verified", said_of(report).text
 
 
+@pytest.fixture
+def fresh_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let studies run in processes of their own."""
+    monkeypatch.setattr("studies.InProcessWorkers", Workers)
+    monkeypatch.setenv("PYTHONHASHSEED", "random")  # as it is where nobody sets it
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("fresh_processes")
 @pytest.mark.parametrize(
     ("target", "kind"),
     [
-        ("unsteady_study.py:process_initialisation", "nondeterminism"),
         ("unsteady_study.py:order_of_addresses", "nondeterminism"),
         ("honest_study.py:order_of_a_set", "none"),
     ],
 )
 def test_what_only_fresh_processes_have(
-    target: str, kind: str, tmp_path: Path, key: PrivateKey, monkeypatch: pytest.MonkeyPatch
+    target: str, kind: str, tmp_path: Path, key: PrivateKey
 ) -> None:
-    monkeypatch.setattr("studies.InProcessWorkers", Workers)
-    monkeypatch.setenv("PYTHONHASHSEED", "random")  # as it is where nobody sets it
     run = run_program(tmp_path, key, target, {}, FEW)
     said = said_of(check(run, fresh=True))
     assert said.kind == kind, said.text
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("fresh_processes")
+def test_weights_that_are_other_ones_in_every_process_are_refused_before_training(
+    tmp_path: Path, key: PrivateKey
+) -> None:
+    with pytest.raises(UncapturedState, match="not make the same in every process: params"):
+        run_program(tmp_path, key, "unsteady_study.py:process_initialisation", {}, FEW)
 
 
 def test_the_table_counts_what_is_right_and_what_is_not() -> None:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,19 @@ def test_a_job_that_shares_nothing_imports_it_by_itself(program: Written, worker
     assert shared == alone
     assert len(program.told("import")) == 2
     assert program.told("build")[1][0] == program.told("build")[1][1]
+
+
+def test_where_a_job_would_run_is_asked_without_its_program(
+    program: Written, workers: Workers
+) -> None:
+    here, alone = (
+        workers.run(replace(program.job(shares=shares), kind="environment"))
+        for shares in (True, False)
+    )
+    assert here == alone
+    workers.run(program.job())
+    assert workers.run(replace(program.job(), kind="environment")) == here
+    assert len(program.told("import")) == 1
 
 
 def test_what_is_not_what_was_imported_is_imported_anew(program: Written, workers: Workers) -> None:

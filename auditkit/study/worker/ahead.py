@@ -14,7 +14,13 @@ from itertools import islice
 from typing import Any
 
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from torch.utils.data import BatchSampler
+from torch.utils.data import (
+    BatchSampler,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
 
 from auditkit.errors import AuditError, PlanError, ProgramError
 from auditkit.formats.ordering import Batch
@@ -26,6 +32,9 @@ from auditkit.program.segments import Segments
 from auditkit.program.session import Session
 from auditkit.records.plan import StudyPlan
 from auditkit.study.worker.segments import SegmentWatch
+
+#: They yield as many indices as they have.
+_SAMPLERS = (RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler)
 
 #: What each of these may take.
 _SECONDS = 1.0
@@ -95,8 +104,9 @@ def _steps_between(program: Program, done: int) -> int | None:
     """Training steps from one step of the scheduler to the next; None where that is not known."""
     if program.scheduler_interval == "epoch":
         loader = program.data_loader
-        # Of other samplers the length may be an estimate, or change.
-        return len(loader) if type(loader.batch_sampler) is BatchSampler else None
+        kinds = type(loader.batch_sampler), type(loader.sampler)
+        # Of others there may be no length, or it may be an estimate, or change: a stream's, too.
+        return len(loader) if kinds[0] is BatchSampler and kinds[1] in _SAMPLERS else None
     if not _is_its_own(program):
         return program.accumulate
     scheduler: object = program.scheduler

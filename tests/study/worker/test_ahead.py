@@ -126,6 +126,55 @@ def test_one_that_lasts_is_not(scheduling: Scheduling, changes: dict[str, Any]) 
     assert tried(scheduling, **changes) == ()
 
 
+class _Estimated(IterableDataset[Any]):
+    """Says that it is shorter than it is."""
+
+    def __init__(self, samples: list[Any]) -> None:
+        self.samples = samples
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.samples)
+
+    def __len__(self) -> int:
+        return 4
+
+
+class _WithoutLength(Sampler[int]):
+    """Indices in order."""
+
+    def __init__(self, samples: list[Any]) -> None:
+        self.n = len(samples)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.n))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        lambda samples: {"dataset": _Once(samples)},
+        lambda samples: {"dataset": _Estimated(samples)},
+        lambda samples: {"dataset": samples, "sampler": _WithoutLength(samples)},
+    ],
+    ids=["a stream", "a stream with an estimate", "a sampler"],
+)
+def test_where_epochs_have_no_length_nothing_is_said_of_a_schedule_by_epochs(
+    options: Callable[[list[Any]], dict[str, Any]],
+) -> None:
+    def change(program: Program) -> Program:
+        points: Any = program.loader.dataset
+        samples = [points[index] for index in range(len(points))]
+        return replace(
+            program,
+            loader=DataLoader(batch_size=4, **options(samples)),
+            scheduler=cycle(4)(program.optimizer),
+            scheduler_interval="epoch",
+        )
+
+    with tiny_session(change, PLAN) as session:
+        assert ahead.try_schedule(session.program, PLAN, 0) == ()
+
+
 def test_of_a_step_of_its_own_it_is_said_and_not_refused() -> None:
     def every(program: Program, batch: Any, t: int) -> None:
         program.optimizer.step()
