@@ -19,7 +19,10 @@ def brief(value: object, limit: int = 60) -> str:
         return f"an {json_type(value)} of {len(value)}"
     if isinstance(value, int) and value.bit_length() > 3 * limit:
         return "a very large integer"
-    text = ascii(value[: limit + 1] if isinstance(value, (str, bytes)) else value)
+    try:
+        text = ascii(value[: limit + 1] if isinstance(value, (str, bytes)) else value)
+    except Exception:  # an object's own repr may raise anything
+        text = f"an object of class {class_of(value)}"
     return text if len(text) <= limit else text[:limit] + "..."
 
 
