@@ -67,16 +67,23 @@ def printable(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text that may come from the name of a file, as text that can be written anywhere.
+    """Text that may come from the name of a file, as text that can be written anywhere."""
+    return printable(as_utf8(text))
+
+
+def as_utf8(text: str) -> str:
+    """A text as it is, except for what is no UTF-8 in it, which is escaped.
 
     A name that is no UTF-8 comes from the system with its bytes as half surrogate pairs, which no
     JSON and no terminal takes.
     """
+    if text.isascii():
+        return text
     try:
         data = text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:  # other halves of pairs, which no name has
-        return printable(text)
-    return printable(data.decode("utf-8", "backslashreplace"))
+        data = text.encode("utf-8", "backslashreplace")
+    return data.decode("utf-8", "backslashreplace")
 
 
 def json_type(value: object) -> str:

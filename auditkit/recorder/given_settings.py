@@ -75,7 +75,10 @@ def given_path(name: str, value: object) -> Path:
     # An unset variable of a shell is no folder, and no system has a name with a null character.
     if not isinstance(text, str) or not text or "\0" in text:
         raise PlanError(f"{name} must be a path, not {plan_values.shown(value)}")
-    return Path(text).absolute()
+    try:
+        return Path(text).absolute()
+    except OSError as error:  # the working folder is gone
+        raise PlanError(f"{name}: {text!r} is below no folder: {error.strerror}") from error
 
 
 def iterated(method: str, example: str, value: Any) -> Any:
