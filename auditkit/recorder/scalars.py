@@ -34,8 +34,6 @@ def as_number(name: object, value: Any) -> float:
         raise RecorderMisuse(
             f"the {name} has {value.numel()} elements", expected="a scalar", hint="log its mean"
         )
-    if isinstance(value, (str, bytes, bytearray)):
-        raise RecorderMisuse(f"the {name} is no number: {brief(repr(value))}")
     try:
         return float(value.item() if isinstance(value, Tensor) else value)
     except (TypeError, ValueError, OverflowError) as error:

@@ -115,11 +115,6 @@ def test_a_dictionary_of_modules_has_names(tmp_path: Path) -> None:
     )
 
 
-def test_a_text_is_no_number(tmp_path: Path) -> None:
-    with pytest.raises(RecorderMisuse, match="the loss is no number"):
-        ak.Recorder(tmp_path / "run").log(loss="0.5")  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize("out", ["", "a\0b", b"run", 5, None])
 def test_what_is_no_folder_is_refused_at_once(out: Any) -> None:
     with pytest.raises(PlanError, match="out must be a path, not "):
