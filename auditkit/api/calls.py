@@ -8,20 +8,21 @@ finds is no error: it is in the report.
 from __future__ import annotations
 
 import importlib
-import math
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
+from auditkit.api import values
 from auditkit.api.countersigned import countersigned, countersigner, utc_now
 from auditkit.api.given import authorities_of, refuse_idle, variables_of
 from auditkit.api.received import manifest_file, received
 from auditkit.api.report import Report, as_report
 from auditkit.api.verifying import verify_as_asked
-from auditkit.engines.spec import parse_engine
+from auditkit.engines.spec import EngineSpec, parse_engine
 from auditkit.errors import UsageError
 from auditkit.files import store
 from auditkit.formats import canonical
@@ -35,7 +36,7 @@ from auditkit.signing.trust import keys_that_count
 from auditkit.verification.report_json import report_from_json
 from auditkit.verification.request import REQUIRED, VerifyRequest
 
-PathLike = str | Path
+PathLike = str | os.PathLike[str]
 
 #: Loads the estimands, and so scipy.
 _PILOT = "auditkit.verification.pilot"
@@ -104,26 +105,43 @@ def verify(  # noqa: PLR0913 # one argument an option
     Raises:
         AuditError: Where the command ends in one line; a report that is false says what is wrong.
     """
+    given = dict(
+        locals()
+    )  # every argument by its name, which is what it is called where it is wrong
+    return _verified(values.path("path", path), _request(given), given)
+
+
+def _request(given: Mapping[str, Any]) -> VerifyRequest:
+    """How somebody wants to verify, once everything is what it can be."""
+    whole, positive = values.whole, values.positive
     request = VerifyRequest(
-        *((), replay, replay_seed, strict, allow_code, _redacted(arguments), jobs),
-        *(tuple(command), threshold, budget, tolerance, authorities_of(_several(authority))),
-        fingerprints=_several(fingerprint),
-        require=_required(require),
-        variables=variables_of(_several(environment)),
-        generalise_probe=generalise_probe,
-        engine=None if engine is None else parse_engine(engine),
+        trusted=(),
+        replay=_replay(given["replay"]),
+        replay_seed=values.optional(whole, "replay_seed", given["replay_seed"], 0),
+        strict=values.flag("strict", given["strict"]),
+        allow_code=values.flag("allow_code", given["allow_code"]),
+        arguments=_redacted(given["arguments"]),
+        jobs=whole("jobs", given["jobs"], 1),
+        command=values.words("command", given["command"]),
+        threshold=whole("threshold", given["threshold"], 1),
+        budget=values.optional(positive, "budget", given["budget"], "a number of seconds above 0"),
+        tolerance=values.optional(_tolerance, "tolerance", given["tolerance"]),
+        authorities=authorities_of(values.paths("authority", given["authority"])),
+        fingerprints=values.texts("fingerprint", given["fingerprint"]),
+        require=_required(given["require"]),
+        variables=variables_of(values.texts("environment", given["environment"])),
+        generalise_probe=values.flag("generalise_probe", given["generalise_probe"]),
+        engine=values.optional(_engine, "engine", given["engine"]),
     )
-    return _verified(Path(path), request, _several(key), pilot, countersign)
+    refuse_idle(request, _SPELT)
+    return request
 
 
-def _verified(
-    path: Path,
-    request: VerifyRequest,
-    keys: Sequence[PathLike],
-    pilot: PathLike | None,
-    countersign: PathLike | None,
-) -> Report:
-    _check(request)
+def _verified(path: Path, request: VerifyRequest, given: Mapping[str, Any]) -> Report:
+    keys = values.paths("key", given["key"])
+    pilot, countersign = (
+        values.optional(values.path, name, given[name]) for name in ("pilot", "countersign")
+    )
     with ExitStack() as stack:
         place = received(stack, path)
         signer = None if countersign is None else countersigner(countersign, path, place)
@@ -155,8 +173,9 @@ def load_report(path: PathLike) -> Report:
         JsonError: When it is no strict JSON.
         SchemaError: When it is no report, or one that contradicts itself.
     """
-    data = store.read_bytes(path, max_bytes=canonical.MAX_BYTES, what="a report")
-    return as_report(report_from_json(data, what=Path(path).name))
+    place = values.path("path", path)
+    data = store.read_bytes(place, max_bytes=canonical.MAX_BYTES, what="a report")
+    return as_report(report_from_json(data, what=place.name))
 
 
 def load_manifest(path: PathLike) -> StudyManifest | RecordingManifest:
@@ -169,50 +188,42 @@ def load_manifest(path: PathLike) -> StudyManifest | RecordingManifest:
         StoreError: When it cannot be read, or is not there yet.
         MalformedError: When it is no manifest.
     """
-    place = manifest_file(Path(path))
+    place = manifest_file(values.path("path", path))
     data = store.read_bytes(place, max_bytes=canonical.MAX_BYTES, what="a manifest")
     payload = open_envelope(data, what=place.name).payload
     return manifest_from_statement(payload, what=place.name)
 
 
-def _check(request: VerifyRequest) -> None:
-    replay, seed = request.replay, request.replay_seed
-    if replay not in ("all", "none") and not _is_whole(replay, 1):
-        raise UsageError(f"replay is 'all', 'none' or a whole number of at least 1, not {replay!r}")
-    for name, value in (("jobs", request.jobs), ("threshold", request.threshold)):
-        if not _is_whole(value, 1):
-            raise UsageError(f"{name} must be at least 1, not {value!r}")
-    if seed is not None and not _is_whole(seed, 0):
-        raise UsageError(f"replay_seed is a whole number of at least 0, not {seed!r}")
-    budget, tolerance = request.budget, request.tolerance
-    if budget is not None and not (_is_number(budget) and 0 < budget < math.inf):
-        raise UsageError(f"budget is a number of seconds above 0, not {budget!r}")
-    if tolerance is not None and not (_is_number(tolerance) and 0 <= tolerance <= 1):
-        raise UsageError(f"tolerance is a total variation, 0 to 1, not {tolerance!r}")
-    refuse_idle(request, _SPELT)
+def _replay(amount: object) -> int | Literal["all", "none"]:
+    if isinstance(amount, str) and amount in ("all", "none"):
+        return cast("Literal['all', 'none']", amount)
+    try:
+        return values.whole("replay", amount, 1)
+    except UsageError:
+        expected = "'all', 'none' or a whole number of at least 1"
+        raise values.refused("replay", expected, amount) from None
 
 
-def _required(verdict: str | None) -> Passing | None:
-    if verdict is not None and verdict not in REQUIRED:
-        raise UsageError(f"require is one of {', '.join(REQUIRED)}, not {verdict!r}")
-    return None if verdict is None else REQUIRED[verdict]
+def _engine(name: str, given: object) -> EngineSpec:
+    return parse_engine(values.text(name, given))
 
 
-def _redacted(arguments: Mapping[str, str] | None) -> dict[str, str]:
-    return {name: redact_path(text) for name, text in (arguments or {}).items()}
+def _tolerance(name: str, given: object) -> float:
+    expected = "a total variation, 0 to 1"
+    return values.number(name, given, expected, lambda found: 0 <= found <= 1)
 
 
-def _is_whole(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def _required(verdict: object) -> Passing | None:
+    if verdict is None:
+        return None
+    if not isinstance(verdict, str) or verdict not in REQUIRED:
+        raise values.refused("require", f"one of {', '.join(REQUIRED)}", verdict)
+    return REQUIRED[verdict]
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _several(given: Any) -> list[Any]:
-    """What was given alone or in a sequence."""
-    return [given] if isinstance(given, (str, Path)) else list(given)
+def _redacted(arguments: object) -> dict[str, str]:
+    given = values.texts_by_name("arguments", arguments)
+    return {name: redact_path(text) for name, text in given.items()}
 
 
 def _warn(line: str) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
+from auditkit.api import values
 from auditkit.diagnose.run_difference import RunDifference, compare_runs
 
-PathLike = str | Path
+PathLike = str | os.PathLike[str]
 
 
 def diff(left: PathLike, right: PathLike) -> RunDifference:
@@ -17,6 +18,7 @@ def diff(left: PathLike, right: PathLike) -> RunDifference:
         right: The other.
 
     Raises:
+        UsageError: When an argument is no path.
         AuditError: When one of them cannot be read.
     """
-    return compare_runs(str(left), str(right))
+    return compare_runs(str(values.path("left", left)), str(values.path("right", right)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,7 +18,8 @@ def manifest_file(path: Path) -> Path:
     Raises:
         StoreError: When the run is unfinished.
     """
-    place = path / MANIFEST_NAME if path.is_dir() else path
+    # os.path's, since Path's raises for a name that is too long
+    place = path / MANIFEST_NAME if os.path.isdir(path) else path  # noqa: PTH112
     refuse_unfinished(place)
     return place
 

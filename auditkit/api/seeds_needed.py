@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import importlib
-import math
+import os
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from auditkit.api import values
 from auditkit.api.received import received
 from auditkit.errors import UsageError
 from auditkit.records.metric_names import base_metric
-from auditkit.records.plan import DISTANCE_METRICS
+from auditkit.records.plan import DISTANCE_METRICS, require_metric
 from auditkit.records.power import POWER, PowerReport
 from auditkit.signing.trust import keys_that_count
 from auditkit.verification.request import VerifyRequest
 
-PathLike = str | Path
+PathLike = str | os.PathLike[str]
 
 #: Load scipy.
 _STATISTICS = "auditkit.statistics.power"
@@ -59,17 +60,19 @@ def power(
     """
     if (pilot is None) == (sd is None):
         raise UsageError("give either a pilot study or a standard deviation (sd)")
-    for name, value in (("effect", effect), ("sd", sd), ("margin", margin), ("power", power)):
-        _check_positive(name, value)
-    if power >= 1:
-        raise UsageError(f"power must be below 1, not {power!r}")
-    if tests is not None and (isinstance(tests, bool) or not isinstance(tests, int) or tests < 1):
-        raise UsageError(f"tests must be a whole number of at least 1, not {tests!r}")
-    asked = Asked(metric, effect, margin, power, tests)
+    asked = Asked(
+        values.optional(values.text, "metric", metric),
+        values.positive("effect", effect),
+        values.optional(values.positive, "margin", margin),
+        values.positive("power", power),
+        values.optional(values.whole, "tests", tests, 1),
+    )
+    if asked.power >= 1:
+        raise values.refused("power", "below 1", power)
     if sd is not None:
-        return by_sd(sd, asked)
+        return by_sd(values.positive("sd", sd), asked)
     with ExitStack() as stack:
-        return by_pilot(received(stack, pilot or ""), asked, _warn)
+        return by_pilot(received(stack, values.path("pilot", pilot)), asked, _warn)
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,8 @@ class Asked:
 def by_sd(sd: float, asked: Asked) -> PowerReport:
     """Seeds by a standard deviation that is taken for the true one."""
     statistics = importlib.import_module(_STATISTICS)
+    if asked.metric is not None:
+        require_metric("metric", asked.metric)
     name = asked.metric or "the metric"
     placebos = PLACEBOS if base_metric(name) in DISTANCE_METRICS else None
     aim = statistics.Aim(name, asked.effect, asked.margin, asked.power, asked.tests or 1, placebos)
@@ -111,12 +116,6 @@ def by_pilot(path: Path, asked: Asked, warn: Callable[[str], None]) -> PowerRepo
     )
     report: PowerReport = statistics.needs_of(aim, read.spreads, read.cost, plan.seeds)
     return report
-
-
-def _check_positive(name: str, value: object) -> None:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if value is not None and not (is_number and math.isfinite(value) and value > 0):  # type: ignore[arg-type,operator]
-        raise UsageError(f"{name} must be a number above 0, not {value!r}")
 
 
 def _warn(line: str) -> None:

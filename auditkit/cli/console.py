@@ -269,6 +269,10 @@ class PlainConsole(Console):
         self.is_wide = is_wide or width is None
         self._told: set[str] = set()
 
+    def on_broken_pipe(self) -> None:
+        """Leave it to whoever ends the command: rich would end it with 1, *a check failed*."""
+        raise BrokenPipeError
+
     def render_str(self, text: str, **options: Any) -> Text:
         """Every string that is printed comes through here."""
         return super().render_str(spelt(printable(text)), **options)
@@ -283,10 +287,8 @@ class PlainConsole(Console):
 def console() -> PlainConsole:
     """A console on stdout for text that comes from files."""
     context = click.get_current_context(silent=True)
-    return PlainConsole(
-        terminal_width(sys.stdout.isatty()),
-        is_wide=context is not None and bool(context.meta.get(WIDE)),
-    )
+    is_wide = context is not None and bool(context.meta.get(WIDE))
+    return PlainConsole(terminal_width(sys.stdout.isatty()), is_wide=is_wide)
 
 
 def terminal_width(is_terminal: bool) -> int | None:

@@ -48,6 +48,7 @@ from rich.console import Console
 from auditkit.cli.console import console, number, print_table, print_words
 from auditkit.cli.help import Command
 from auditkit.cli.options import TEXT, wide_option
+from auditkit.cli.outputs import json_of
 from auditkit.diagnose.run_difference import (
     IGNORABLE,
     RunDifference,
@@ -56,7 +57,7 @@ from auditkit.diagnose.run_difference import (
 )
 from auditkit.errors import UsageError
 from auditkit.evidence.distances import Magnitude
-from auditkit.formats import canonical, structure
+from auditkit.formats import structure
 
 #: Rows of a table that are printed; ``--json`` has them all.
 _SHOWN = 40
@@ -96,7 +97,7 @@ def diff(
     """
     found = compare_runs(left, right, _sections(ignored))
     if as_json:
-        click.echo(canonical.dumps(structure.to_dict(found)).decode("ascii"))
+        click.echo(json_of(structure.to_dict(found)).decode("ascii"))
     else:
         _print(found)
     ctx.exit(0 if found.same else 1)

@@ -11,12 +11,12 @@ import click
 
 from auditkit.cli.console import console, print_words
 from auditkit.cli.options import TAIL, TEXT, WHOLE, CommandWithTail, parse_arguments, split_target
-from auditkit.cli.outputs import DIAGNOSIS, destination
+from auditkit.cli.outputs import DIAGNOSIS, destination, json_of
 from auditkit.cli.progress import StepProgress
 from auditkit.diagnose.doctor import Diagnosis, examine_command, examine_program
 from auditkit.diagnose.telling import diagnosis_lines
 from auditkit.errors import UsageError
-from auditkit.formats import canonical, structure
+from auditkit.formats import structure
 from auditkit.processes.commands import Commands
 from auditkit.records.job import ProgramSource
 from auditkit.replay.live_comparison import CommandConfig
@@ -81,7 +81,7 @@ def doctor(
                 found = examine_command(config, steps, repeat, report)
     resumes = found.resume is None or found.resume.parting is None
     code = 0 if found.repeatable and resumes else 1
-    data = canonical.dumps({"exit_code": code, **structure.to_dict(found)})
+    data = json_of({"exit_code": code, **structure.to_dict(found)})
     if not json_to.is_stdout:
         _print(found)
     json_to.write(data)

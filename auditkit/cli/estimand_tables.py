@@ -15,6 +15,7 @@ from auditkit.cli.row_signs import (
     distance_notes,
     drawn_p,
     effect_notes,
+    few_pairs_notes,
     p_value,
     verdict_of,
 )
@@ -180,7 +181,7 @@ def _distances(rows: Sequence[DistanceEstimate], estimates: EstimateTable) -> Es
     notes = ["rho: 0 = floor, 1 = as different as another seed; p: within-seed permutation"]
     if any(is_late):
         notes.append("* floor not developed at T: compared with a nudge that has not grown yet")
-    notes += distance_notes(rows)
+    notes += [*few_pairs_notes(rows), *distance_notes(rows)]
     notes += [_closer(row) for row in rows if row.verdict == BELOW_FLOOR]
     cells = [_distance(row, is_undeveloped=late) for row, late in zip(rows, is_late, strict=True)]
     title = "Distance from the control, and its excess over the placebo floor"
@@ -196,7 +197,7 @@ def _closer(row: DistanceEstimate) -> str:
 
 
 def _effects(rows: Sequence[SignedEstimate]) -> EstimandTable:
-    notes = ["p: paired t", *_directions(rows), *effect_notes(rows)]
+    notes = ["p: paired t", *_directions(rows), *few_pairs_notes(rows), *effect_notes(rows)]
     if any(row.sd is not None and row.interval is None for row in rows):
         notes.append("- for interval and p: the same in every seed: no spread, no test")
     title = "Treatment minus control, paired by seed"

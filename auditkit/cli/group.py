@@ -6,6 +6,7 @@ import atexit
 import gc
 import importlib
 import io
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -88,6 +89,7 @@ class _Group(Group):
                 if stream is None:  # closed by whoever called: a file would take its number
                     hint = "to see nothing, send it to /dev/null"
                     raise StoreError(f"standard {name} is closed", hint=hint)
+            _require_working_folder()
             return super().main(*args, **extra)
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
@@ -98,6 +100,15 @@ class _Group(Group):
     def invoke(self, ctx: click.Context) -> Any:
         with _ending(ctx.meta):
             return super().invoke(ctx)
+
+
+def _require_working_folder() -> None:
+    """Say it here once: libraries say it as their own fault, in the middle of something."""
+    try:
+        os.getcwd()  # noqa: PTH109 # what Path.cwd is made of, and pathlib is not needed for help
+    except OSError as error:
+        hint = "cd to one that is there"
+        raise StoreError(f"the working folder is gone: {error.strerror}", hint=hint) from None
 
 
 @contextmanager

@@ -14,9 +14,10 @@ import click
 from auditkit.cli.console import console, print_table
 from auditkit.cli.help import Command
 from auditkit.cli.options import TEXT, wide_option
+from auditkit.cli.outputs import json_of
 from auditkit.diagnose.run_list import ListedRun, find_runs
 from auditkit.errors import UsageError
-from auditkit.formats import canonical, structure
+from auditkit.formats import structure
 from auditkit.formats.quote import brief
 
 _BROKEN = (
@@ -41,7 +42,7 @@ def list_runs(folder: str, as_json: bool) -> None:
     found = find_runs(Path(folder))
     if as_json:
         runs = [structure.to_dict(run) for run in found]
-        click.echo(canonical.dumps({"folder": folder, "runs": runs}).decode("ascii"))
+        click.echo(json_of({"folder": folder, "runs": runs}).decode("ascii"))
         return
     out = console()
     if not found:

@@ -152,8 +152,26 @@ def parse_arguments(items: Iterable[str]) -> dict[str, str]:
             raise UsageError(f"--arg {item!r} is not name=value")
         if key in arguments:
             raise UsageError(f"--arg {key} is given twice")
+        require_utf8(f"--arg {key}", value, "rename what it names")
         arguments[key] = redact_path(value)
     return arguments
+
+
+def require_utf8(what: str, text: str, hint: str) -> None:
+    """Require a text to be UTF-8: manifests and jobs hold nothing else.
+
+    Args:
+        what: What it is, for the message.
+        text: The text.
+        hint: What to do.
+
+    Raises:
+        UsageError: When it is not, as the name of a file may be.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{what} is no UTF-8: {brief(text)}", hint=hint) from None
 
 
 def parse_seeds(text: str, option: str = "--seeds") -> tuple[int, ...]:
@@ -196,11 +214,14 @@ def split_target(program: str) -> tuple[str, str]:
         path = Path(place)
         if not path.is_file():
             raise UsageError(f"no such program file: {place}")
-        return f"{path.name}:{name}", str(path.resolve().parent)
+        folder = str(path.resolve().parent)
+        require_utf8("the program's path", f"{folder}/{path.name}", "rename or copy it")
+        return f"{path.name}:{name}", folder
     if not place or not all(part.isidentifier() for part in place.split(".")):
         raise UsageError(
             f"{program!r} is no program", hint="give FILE.py, FILE.py:NAME or package.module:NAME"
         )
+    require_utf8("the working folder's path", str(Path.cwd()), "rename it")
     return f"{place}:{name}", str(Path.cwd())
 
 

@@ -6,6 +6,7 @@ else; :mod:`auditkit.files.outputs` says what is refused.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import click
 
 from auditkit.errors import UsageError
 from auditkit.files.outputs import Output, Recogniser, json_with, never
+from auditkit.formats import canonical
+from auditkit.formats.quote import as_utf8
 
 #: What the options write that replace their own earlier files.
 REPRODUCTION = json_with("recorded_sha256", "reproduced_sha256", "rows")
@@ -38,6 +41,23 @@ class Destination:
             click.echo(data, nl=not data.endswith(b"\n"))
         elif self.file is not None:
             self.file.write(data)
+
+
+def json_of(told: object) -> bytes:
+    """JSON for people and programs to read; what is no UTF-8, as names of files, is escaped in it.
+
+    Args:
+        told: What :func:`auditkit.formats.structure.to_dict` gives.
+    """
+    return canonical.dumps(_escaped(told))
+
+
+def _escaped(told: object) -> object:
+    if isinstance(told, str):
+        return as_utf8(told)
+    if isinstance(told, Mapping):
+        return {name: _escaped(value) for name, value in told.items()}
+    return [_escaped(value) for value in told] if isinstance(told, (list, tuple)) else told
 
 
 def destination(

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import click
 from rich.console import Console
+from rich.filesize import decimal
 
 from auditkit.api.seeds_needed import Asked, by_pilot, by_sd
 from auditkit.cli.console import console, fixed, number, print_facts, print_table
@@ -17,7 +18,7 @@ from auditkit.cli.help import Command
 from auditkit.cli.options import TEXT, WHOLE
 from auditkit.cli.received import received_manifest
 from auditkit.cli.saying import say
-from auditkit.cli.spelling import counted
+from auditkit.cli.spelling import counted, duration
 from auditkit.errors import UsageError
 from auditkit.formats import canonical
 from auditkit.records.metric_names import base_metric
@@ -180,10 +181,10 @@ def _print_cost(out: Console, report: PowerReport) -> None:
     needed, cost = _needed(report), report.cost
     if needed is None or cost is None:
         return
-    hours, size = cost.seconds * needed / 3600, cost.bytes * needed / 1e9
+    space = decimal(int(cost.bytes * needed))
     out.print(
         f"{counted(needed, 'seed')} would take {cost.steps * needed:,} steps, "
-        f"{number(hours)} hours as the pilot was run, and {number(size)} GB"
+        f"{duration(cost.seconds * needed)} as the pilot was run, and {space}"
     )
     spelled = spelled_seeds(sorted(report.pilot_seeds))
     out.print(

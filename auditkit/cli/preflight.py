@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from auditkit.cli.console import number, print_facts, print_words
-from auditkit.cli.spelling import counted
+from auditkit.cli.spelling import counted, duration
 from auditkit.files.run_parts import steps_left
 from auditkit.records.estimate import ALPHA, MIN_PAIRS
 from auditkit.records.metric_names import base_metric
@@ -91,7 +91,7 @@ def print_dry_run(
     cost, design = estimate_cost(found, plan, n_seeds), design_of(plan)
     seeds = spelled_seeds(sorted(plan.seeds))
     treatments = ", ".join(spec.typed for spec in plan.perturbations)
-    wall = _duration(wall_seconds(cost.seconds, plan, n_seeds, jobs, at_once=at_once))
+    wall = duration(wall_seconds(cost.seconds, plan, n_seeds, jobs, at_once=at_once))
     facts = [
         ("seeds x branches", f"{n_seeds} x {len(plan.branch_names)}, seeds {seeds}"),
         ("branches", f"control, replica, {counted(plan.placebos, 'placebo')}, {treatments}"),
@@ -102,7 +102,7 @@ def print_dry_run(
         *([("evidence", plan.evidence_note)] if plan.evidence_note else []),
         ("training steps", f"{cost.steps:,}"),
         ("one step", f"{found.cost.step_seconds * 1000:.2f} ms with its evidence"),
-        ("processor time", f"{_duration(cost.seconds)}, process starts included"),
+        ("processor time", f"{duration(cost.seconds)}, process starts included"),
         *([("processes", _alone(found))] if found.cost.alone else []),
         ("wall time", f"{wall} with --jobs {jobs}"),
         ("to verify", f"as long: by default every branch is replayed ({wall} more)"),
@@ -124,13 +124,13 @@ def print_outlook(out: Console, request: StudyRequest) -> None:
     n_seeds = len(request.seeds)
     cost, design = estimate_cost(found, plan, n_seeds), design_of(plan)
     at_once = request.branches_at_once
-    wall = _duration(wall_seconds(cost.seconds, plan, n_seeds, jobs, at_once=at_once))
+    wall = duration(wall_seconds(cost.seconds, plan, n_seeds, jobs, at_once=at_once))
     steps = steps_left(request.out, plan, request.seeds) if request.resume else {}
     left = sum(steps.values()) if steps else cost.steps
     to_run, to_verify = f"about {wall}", "as long"
     if left < cost.steps:
         seconds, n_left = cost.seconds * left / cost.steps, sum(map(bool, steps.values())) or 1
-        here = _duration(wall_seconds(seconds, plan, n_left, jobs, at_once=at_once))
+        here = duration(wall_seconds(seconds, plan, n_left, jobs, at_once=at_once))
         to_run, to_verify = f"of which {left:,} are left, about {here}", f"about {wall}"
     out.print(
         f"{counted(n_seeds, 'seed')}, {len(plan.branch_names)} branches each"
@@ -228,9 +228,3 @@ def _floor(found: Preflight, plan: StudyPlan) -> str:
 def _length(trial: NudgeTrial, plan: StudyPlan) -> str:
     length, steps = plan.horizon - plan.forks[-1], counted(trial.steps, "step")
     return f"{steps}, as long as a branch" if trial.steps == length else f"{steps} of {length}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return counted(max(round(seconds), 1), "second")
-    return f"{seconds / 3600:.2f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"

@@ -29,6 +29,7 @@ from auditkit.evidence.verdicts import PRECEDENCE, exit_code_of
 from auditkit.files import store
 from auditkit.files.outputs import Output
 from auditkit.formats import canonical, structure
+from auditkit.formats.quote import as_utf8
 from auditkit.formats.redaction import redact_text
 from auditkit.formats.statements import manifest_from_statement, to_statement
 from auditkit.processes.commands import Commands
@@ -184,7 +185,7 @@ def _record(
         run=run,
         manifest_sha256=verified.manifest_sha256,
         statement_sha256=verified.statement_sha256 or "",
-        command=tuple(redact_text(argument) for argument in command),
+        command=tuple(as_utf8(redact_text(argument)) for argument in command),
         ranks=found.ranks,
         first_step=1,
         last_step=found.last_step,

@@ -11,7 +11,7 @@ import click
 from auditkit.cli.console import console, interval, number, print_table
 from auditkit.cli.engine_options import first_step, jobs_for
 from auditkit.cli.options import TAIL, TEXT, CommandWithTail, wide_option
-from auditkit.cli.outputs import REPRODUCTION, destination
+from auditkit.cli.outputs import REPRODUCTION, destination, json_of
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress, waiting
 from auditkit.cli.received import manifest_path
@@ -23,7 +23,7 @@ from auditkit.cli.tables import print_report
 from auditkit.cli.verify_options import request_of, verification_options
 from auditkit.errors import UsageError
 from auditkit.evidence.reader import RunEvidence
-from auditkit.formats import canonical, structure
+from auditkit.formats import structure
 from auditkit.records.agreement import Agreement, ReproductionReport
 from auditkit.records.estimate import AS_IS, PRIMARY
 from auditkit.records.plan import as_typed, rounded
@@ -90,7 +90,7 @@ def reproduce(
     if not json_to.is_stdout:
         _print_agreement(compared, everything=everything)
         click.echo(f"manifest: {made}\nsigned by: {signer.fingerprint}")
-    json_to.write(canonical.dumps(structure.to_dict(compared)))
+    json_to.write(json_of(structure.to_dict(compared)))
     ctx.exit(1 if compared.edited or compared.count("disagree") else 0)
 
 

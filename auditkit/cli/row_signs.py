@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from auditkit.records.estimate import (
     EQUIVALENT,
     EXACTLY_ZERO,
     INCONCLUSIVE,
+    MIN_PAIRS,
     SAME,
     DistanceEstimate,
     Interval,
@@ -43,6 +44,16 @@ def drawn_p(value: float | None, kind: str | None) -> str:
     if value is not None and kind == _DRAWN and value <= _LEAST_DRAWN * 1.000001:
         return f"<= {p_value(value)}"
     return p_value(value)
+
+
+def few_pairs_notes(rows: Iterable[Row]) -> list[str]:
+    """A line where rows have so few seeds that nothing is tested, else none."""
+    if not any(row.verdict == INCONCLUSIVE and row.n < MIN_PAIRS for row in rows):
+        return []
+    return [
+        f"- for p: with fewer than {MIN_PAIRS} seeds nothing is tested: inconclusive, whatever the "
+        "numbers"
+    ]
 
 
 def verdict_of(row: Row, *, is_undeveloped: bool = False) -> str:

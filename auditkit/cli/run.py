@@ -22,6 +22,7 @@ from auditkit.cli.options import (
     CommandWithTail,
     parse_arguments,
     parse_seeds,
+    require_utf8,
     split_target,
 )
 from auditkit.cli.passwords import signing_key_of
@@ -214,6 +215,7 @@ def _extended(
         earlier.manifest.program,
     )
     if command:
+        _require_utf8(command)
         source = script_source(command, plan, Path.cwd())
     elif program:
         target, folder = split_target(program)
@@ -224,6 +226,11 @@ def _extended(
     if source.target != recorded.target:
         raise UsageError(f"the study is of another program: {recorded.target}, not {source.target}")
     return source, plan
+
+
+def _require_utf8(command: tuple[str, ...]) -> None:
+    for word in command:
+        require_utf8("a word of the command", word, "rename what it names")
 
 
 def _try(request: StudyRequest, workers: Workers) -> None:
@@ -313,6 +320,7 @@ def _what_to_run(
     deviate: bool,
 ) -> tuple[ProgramSource, StudyPlan]:
     if command:
+        _require_utf8(command)
         plan = script_plan(given)
         return script_source(command, plan, Path.cwd()), plan
     if not program:

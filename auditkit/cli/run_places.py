@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from auditkit.cli.options import require_utf8
 from auditkit.cli.saying import say
 from auditkit.errors import ReplicaMismatch, StoreError, UsageError
 from auditkit.records.manifest import MANIFEST_NAME
@@ -62,7 +63,7 @@ def run_place(out: str | None, *, resume: bool) -> RunPlace:
         UsageError: When it is no URL, and looks like one.
     """
     if out is None or "://" not in out:
-        return RunPlace(Path(out or ""))
+        return RunPlace(local_folder(out or ""))
     # Lazy for start-up time.
     from auditkit.files.far_folders import FarFolder, is_url  # noqa: PLC0415
 
@@ -92,4 +93,5 @@ def local_folder(out: str) -> Path:
         raise UsageError(
             f"--out {out} is a URL", hint="give a folder; only auditkit run moves a study away"
         )
+    require_utf8("the path of --out", str(Path(out).absolute()), "name another folder")
     return Path(out)

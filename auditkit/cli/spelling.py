@@ -24,3 +24,10 @@ def spelt(text: str) -> str:
 def counted(number: int, noun: str, plural: str = "") -> str:
     """``1 seed``, ``2 seeds``."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """So many seconds, minutes or hours, in the unit that says something."""
+    if seconds < 60:
+        return counted(max(round(seconds), 1), "second")
+    return f"{seconds / 3600:.2f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from auditkit.errors import UsageError
+from auditkit.formats.quote import brief
 
 #: The modules that know an engine, by its name; each is loaded only where it is asked for.
 _MODULES = {"dask": "auditkit.engines.dask_engine", "ray": "auditkit.engines.ray_engine"}
@@ -105,6 +106,6 @@ def parse_engine(text: str) -> EngineSpec:
     name, colon, address = text.partition(":")
     if name not in _MODULES or (colon and not address.strip()):
         raise UsageError(
-            f"{text!r} is no engine", hint="give dask, ray, dask:ADDRESS or ray:ADDRESS"
+            f"{brief(text)} is no engine", hint="give dask, ray, dask:ADDRESS or ray:ADDRESS"
         )
     return EngineSpec(name, address.strip() or None)

@@ -19,7 +19,10 @@ def brief(value: object, limit: int = 60) -> str:
         return f"an {json_type(value)} of {len(value)}"
     if isinstance(value, int) and value.bit_length() > 3 * limit:
         return "a very large integer"
-    text = ascii(value[: limit + 1] if isinstance(value, (str, bytes)) else value)
+    try:
+        text = ascii(value[: limit + 1] if isinstance(value, (str, bytes)) else value)
+    except Exception:  # an object's own repr may raise anything
+        text = f"an object of class {class_of(value)}"
     return text if len(text) <= limit else text[:limit] + "..."
 
 
@@ -64,16 +67,23 @@ def printable(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text that may come from the name of a file, as text that can be written anywhere.
+    """Text that may come from the name of a file, as text that can be written anywhere."""
+    return printable(as_utf8(text))
+
+
+def as_utf8(text: str) -> str:
+    """A text as it is, except for what is no UTF-8 in it, which is escaped.
 
     A name that is no UTF-8 comes from the system with its bytes as half surrogate pairs, which no
     JSON and no terminal takes.
     """
+    if text.isascii():
+        return text
     try:
         data = text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:  # other halves of pairs, which no name has
-        return printable(text)
-    return printable(data.decode("utf-8", "backslashreplace"))
+        data = text.encode("utf-8", "backslashreplace")
+    return data.decode("utf-8", "backslashreplace")
 
 
 def json_type(value: object) -> str:

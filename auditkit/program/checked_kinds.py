@@ -9,13 +9,18 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import numpy as np
+from torch import Tensor
 
 from auditkit.errors import ProgramError
-from auditkit.formats.quote import brief, class_of
+from auditkit.formats.quote import class_of
+from auditkit.observe.state.given_objects import wrong_object
 from auditkit.program.data_source import DATA_FROM
+from auditkit.records.plan_values import shown
 
-_BY_NAME = ("averaged", "extras", "data_changes", "probes", "measures")
+_BY_NAME = ("data_changes", "probes", "measures")
+#: Most batches of a step, as many as a study has steps.
+_MOST_BATCHES = 10**9
 
 #: What each function is called with.
 _FUNCTIONS: Mapping[str, tuple[str, ...]] = {
@@ -37,9 +42,17 @@ def check_kinds(program: Any) -> None:
     Raises:
         ProgramError: Naming the field.
     """
+    wrong = wrong_object(
+        scheduler=program.scheduler,
+        scaler=program.scaler,
+        averaged=program.averaged,
+        extras=program.extras,
+    )
+    if wrong is not None:
+        what = f"Program.{wrong.name} has the wrong type"
+        raise ProgramError(what, expected=wrong.expected, found=wrong.found)
     for name in _BY_NAME:
-        # A ModuleDict holds modules by name and calls itself no mapping.
-        if not isinstance(getattr(program, name), (Mapping, nn.ModuleDict)):
+        if not isinstance(getattr(program, name), Mapping):
             raise _wrong(name, "a dict, with the names as keys", getattr(program, name))
     for name in _FUNCTIONS:
         value = getattr(program, name)
@@ -47,25 +60,93 @@ def check_kinds(program: Any) -> None:
         is_called = value is not None and not (name == "loss" and program.step is not None)
         if is_called or not (value is None or callable(value)):
             _check_function(name, value, _FUNCTIONS[name])
-    for name, change in program.data_changes.items():
-        _check_function(f"data_changes[{brief(name)}]", change, _FUNCTIONS["augment"])
     for name, choices in _CHOICES.items():
         value = getattr(program, name)
         if not isinstance(value, str) or value not in choices:
-            raise ProgramError(f"{name} is {' or '.join(map(repr, choices))}, not {brief(value)}")
+            raise ProgramError(f"{name} is {' or '.join(map(repr, choices))}, not {shown(value)}")
+    for name, change in program.data_changes.items():
+        if not isinstance(name, str) or not name or not callable(change):
+            raise ProgramError(
+                f"Program.data_changes[{shown(name)}] has the wrong type",
+                expected="a function change(batch, step, generator), by a text",
+                found=class_of(change),
+            )
+        _check_function(f"data_changes[{shown(name)}]", change, _FUNCTIONS["augment"])
+    _check_said(program.data_version, program.difficulty)
     _check_numbers(program.accumulate, program.clip_grad_norm)
 
 
+def as_loss(value: object, name: str) -> float | None:
+    """The loss that a step gave; None where it gave none.
+
+    Args:
+        value: What it gave.
+        name: The function of the program that gave it.
+
+    Raises:
+        ProgramError: When it is no number.
+    """
+    if value is None:
+        return None
+    if isinstance(value, Tensor) and value.numel() == 1:
+        return float(value.detach().item())
+    if isinstance(value, np.ndarray) and value.size == 1:
+        return float(value.item())
+    if isinstance(value, Real):
+        return float(value)
+    raise _no_loss(name, value)
+
+
+def require_loss(value: object) -> None:
+    """Require of ``Program.loss`` what can be trained on.
+
+    Raises:
+        ProgramError: When it gave something else.
+    """
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        raise _no_loss("loss", value)
+
+
+def _no_loss(name: str, value: object) -> ProgramError:
+    is_large = isinstance(value, Tensor)
+    shape = f" of shape {tuple(value.shape)}" if isinstance(value, Tensor) else ""
+    return ProgramError(
+        f"Program.{name} gives something else than a loss",
+        expected="a tensor of one number" if name == "loss" else "a number, a tensor of one, None",
+        found=f"{class_of(value)}{shape}",
+        hint="give the mean of it" if is_large else None,
+    )
+
+
+def _check_said(version: object, difficulty: object) -> None:
+    if not isinstance(version, str | None) or not _is_unicode(version or ""):
+        raise ProgramError(f"Program.data_version is a text, not {shown(version)}")
+    is_listed = hasattr(difficulty, "__getitem__") and not isinstance(difficulty, (str, bytes))
+    if difficulty is not None and not callable(difficulty) and not is_listed:
+        raise _wrong(
+            "difficulty", "a function of a sample's index, or numbers by index", difficulty
+        )
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a surrogate pair, which no manifest holds
+        return False
+    return True
+
+
 def _check_numbers(accumulate: object, clip: object) -> None:
-    if isinstance(accumulate, bool) or not isinstance(accumulate, Integral) or accumulate < 1:
+    is_whole = isinstance(accumulate, Integral) and not isinstance(accumulate, bool)
+    if not is_whole or not 1 <= accumulate <= _MOST_BATCHES:  # type: ignore[operator]
         raise ProgramError(
-            f"accumulate must be a whole number of at least 1, not {brief(accumulate)}"
+            f"accumulate must be a whole number of 1 to {_MOST_BATCHES}, not {shown(accumulate)}"
         )
     if clip is None:
         return
     is_number = isinstance(clip, Real) and not isinstance(clip, bool)
     if not is_number or math.isnan(float(clip)) or float(clip) < 0:  # type: ignore[arg-type]
-        raise ProgramError(f"clip_grad_norm must be a number of at least 0, not {brief(clip)}")
+        raise ProgramError(f"clip_grad_norm must be a number of at least 0, not {shown(clip)}")
 
 
 def _check_function(name: str, function: Any, arguments: tuple[str, ...]) -> None:

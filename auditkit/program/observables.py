@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, Literal, Protocol
 
 from torch import Tensor
@@ -15,6 +17,7 @@ from auditkit.records.metric_names import MEASURES, NAME, split_metric
 from auditkit.records.observed import MeasureRecord, Observed
 from auditkit.records.output_kinds import CLASSES, KINDS
 from auditkit.records.plan import SIGNED_METRICS, StudyPlan
+from auditkit.records.plan_values import is_one_of, shown
 from auditkit.statistics.real_outputs import CONSTANT_TARGETS, has_constant_output
 
 #: How a measure names the probe of a program that has one without a name.
@@ -53,8 +56,15 @@ class Measure:
     def __post_init__(self) -> None:
         if not callable(self.fn):
             raise ProgramError("Measure.fn is no function", found=class_of(self.fn))
-        if self.better not in ("higher", "lower", None):
-            raise ProgramError(f"Measure.better is 'higher' or 'lower', not {self.better!r}")
+        if self.better is not None and not is_one_of(self.better, ("higher", "lower")):
+            raise ProgramError(f"Measure.better is 'higher' or 'lower', not {shown(self.better)}")
+        ends: dict[str, Any] = {"low": self.low, "high": self.high}
+        for name, end in ends.items():
+            is_number = isinstance(end, Real) and not isinstance(end, bool)
+            if end is not None and not (is_number and math.isfinite(end)):
+                raise ProgramError(f"Measure.{name} is a finite number, not {shown(end)}")
+        if not isinstance(self.on, str | None):
+            raise ProgramError(f"Measure.on is the name of a probe, not {shown(self.on)}")
         if self.low is not None and self.high is not None and not self.low < self.high:
             raise ProgramError(f"Measure: low {self.low:g} is not below high {self.high:g}")
 
@@ -98,9 +108,19 @@ def probes_by_name(probe: Probe | None, probes: Mapping[str, Probe]) -> dict[str
 def measures_by_name(measures: Mapping[str, Measure | Callable[[Any], Any]]) -> dict[str, Measure]:
     """Every measure."""
     return {
-        name: measure if isinstance(measure, Measure) else Measure(measure)
+        name: measure if isinstance(measure, Measure) else _measure(name, measure)
         for name, measure in measures.items()
     }
+
+
+def _measure(name: str, given: Callable[[Any], Any]) -> Measure:
+    if not callable(given):
+        raise ProgramError(
+            f"Program.measures[{name!r}] has the wrong type",
+            expected="a function of the program, or auditkit.Measure",
+            found=class_of(given),
+        )
+    return Measure(given)
 
 
 def probe_on(measure: Measure, probes: Iterable[str]) -> str | None:

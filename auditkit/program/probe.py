@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from auditkit.errors import ProgramError
-from auditkit.formats.quote import brief, class_of
+from auditkit.formats.quote import class_of
 from auditkit.observe.values.classes import items_of, kind_of, of_items
 from auditkit.program.real_outputs import as_tensor, check_kind, checked_targets
 from auditkit.records.output_kinds import CLASSES, OutputKindName
+from auditkit.records.plan_values import shown
 
 #: Stands for a label that is left out, whatever the probe's own ``ignore_index``.
 IGNORED = -100
@@ -82,8 +83,10 @@ class Probe:
         is_whole = isinstance(size, Integral) and not isinstance(size, bool)
         if size is not None and not (is_whole and size >= 1):
             raise ProgramError(
-                f"Probe.batch_size must be a whole number of at least 1, not {size!r}"
+                f"Probe.batch_size must be a whole number of at least 1, not {shown(size)}"
             )
+        if self.labels is None and self.n_rows == 0:
+            raise ProgramError("Probe.inputs hold no example", expected="at least one row")
         if self.outputs != CLASSES:
             object.__setattr__(self, "labels", checked_targets(self.labels, self.outputs))
             return
@@ -124,7 +127,7 @@ class Probe:
             raise ProgramError("Probe.of is no name", found=class_of(self.of))
         index: Any = self.ignore_index
         if isinstance(index, bool) or not isinstance(index, Integral):
-            raise ProgramError(f"Probe.ignore_index must be a whole number, not {brief(index)}")
+            raise ProgramError(f"Probe.ignore_index must be a whole number, not {shown(index)}")
         if not -(2**63) <= int(index) < 2**63:
             raise ProgramError("Probe.ignore_index must be a number of 64 bits")
 

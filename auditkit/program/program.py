@@ -32,7 +32,7 @@ from auditkit.observe.state.named_groups import Groups, Patterns, group_patterns
 from auditkit.perturbations.own import adopt
 from auditkit.perturbations.registry import registry
 from auditkit.program.arguments import check_arguments, kind_of_failure, lacking_options
-from auditkit.program.checked_kinds import check_kinds
+from auditkit.program.checked_kinds import as_loss, check_kinds, require_loss
 from auditkit.program.data_source import check_data_source
 from auditkit.program.observables import (
     Measure,
@@ -233,14 +233,10 @@ class Program:
             The loss; None where a custom step gives none.
         """
         if self.step is not None:
-            result = self.step(self, batch, t)
-        elif self.loss is not None:
-            result = self._default_step(self.loss, batch, t)
-        else:
-            raise ProgramError("Program needs loss=, or step= for a step of its own")
-        if isinstance(result, Tensor):
-            return float(result.detach().item())
-        return None if result is None else float(result)
+            return as_loss(self.step(self, batch, t), "step")
+        if self.loss is not None:
+            return as_loss(self._default_step(self.loss, batch, t), "loss")
+        raise ProgramError("Program needs loss=, or step= for a step of its own")
 
     def end_epoch(self, epoch: int) -> None:
         """Do what is due after an epoch (from 0)."""
@@ -252,6 +248,7 @@ class Program:
     def _default_step(self, loss_of: Loss, batch: Batch, t: int) -> Tensor:
         scaler: Any = self.scaler
         loss = loss_of(self.model, batch)
+        require_loss(loss)
         part = loss / self.accumulate if self.accumulate > 1 else loss
         (part if scaler is None else scaler.scale(part)).backward()
         if t % self.accumulate == 0:

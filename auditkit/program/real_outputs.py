@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from auditkit.errors import ProgramError
-from auditkit.formats.quote import brief, class_of
+from auditkit.formats.quote import class_of
 from auditkit.records.output_kinds import CLASSES, EMBEDDING, KINDS, REGRESSION, OutputKindName
+from auditkit.records.plan_values import shown
 from auditkit.statistics.embeddings import FEWEST_EXAMPLES
 from auditkit.statistics.metrics import ROW_SUM_TOLERANCE
 
@@ -44,10 +45,10 @@ def check_kind(outputs: object, *, probabilities: object) -> None:
     """
     if not isinstance(outputs, str) or outputs not in KINDS:
         raise ProgramError(
-            "Probe.outputs is no kind of outputs", expected=" or ".join(KINDS), found=repr(outputs)
+            "Probe.outputs is no kind of outputs", expected=" or ".join(KINDS), found=shown(outputs)
         )
     if not isinstance(probabilities, (bool, np.bool_)):
-        raise ProgramError(f"Probe.probabilities is True or False, not {brief(probabilities)}")
+        raise ProgramError(f"Probe.probabilities is True or False, not {shown(probabilities)}")
     if probabilities and outputs != CLASSES:
         raise ProgramError(f"Probe(probabilities=True) has outputs={outputs!r}", hint=_AS_CLASSES)
 

@@ -6,8 +6,9 @@ again at every pass; B has a stated share of A's indices, and where that is aske
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice, repeat
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -15,8 +16,9 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from auditkit.errors import ProgramError
-from auditkit.formats.quote import brief, class_of
+from auditkit.formats.quote import class_of
 from auditkit.formats.seeds import derive_seed
+from auditkit.records.plan_values import shown
 
 
 class Segments(Sampler[list[int]]):
@@ -56,16 +58,8 @@ class Segments(Sampler[list[int]]):
         overlap: float = 0.0,
         same_classes: bool = False,
     ) -> None:
-        for name, value in [
-            ("fork_at", fork_at),
-            ("steps", steps),
-            ("batch_size", batch_size),
-            ("batches", batches),
-        ]:
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ProgramError(f"Segments: {name} is {brief(str(value))}, not 1 or more")
-        if not isinstance(overlap, (int, float)) or not 0 <= overlap <= 1:
-            raise ProgramError(f"Segments: overlap is {brief(str(overlap))}, not 0 to 1")
+        counts = {"fork_at": fork_at, "steps": steps, "batch_size": batch_size, "batches": batches}
+        _check_numbers(counts, seed, overlap)
         if batches > steps:
             raise ProgramError(
                 f"Segments: batches is {batches}, and a segment of {steps} steps has no more"
@@ -122,6 +116,16 @@ def _batches(trunk: Iterable[Sequence[int]]) -> Iterator[list[int]]:
         yield list(batch)
     if not found:
         raise ProgramError("Segments: the trunk has no batch (left)", hint="give a BatchSampler")
+
+
+def _check_numbers(counts: Mapping[str, Any], seed: Any, overlap: Any) -> None:
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+            raise ProgramError(f"Segments: {name} is {shown(value)}, not 1 or more")
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
+        raise ProgramError(f"Segments: seed is {shown(seed)}, not a whole number")
+    if not isinstance(overlap, (int, float)) or not 0 <= overlap <= 1:
+        raise ProgramError(f"Segments: overlap is {shown(overlap)}, not 0 to 1")
 
 
 def _classes(labels: Any) -> Tensor:

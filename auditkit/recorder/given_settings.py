@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from auditkit.errors import PlanError
+from auditkit.errors import PlanError, RecorderMisuse
 from auditkit.recorder.writer import RecordSettings
 from auditkit.records import plan_values
 from auditkit.records.digest import EVIDENCE_RECIPES
@@ -38,12 +39,15 @@ def given_settings(
         raise PlanError(
             "unknown evidence_digest",
             expected=" or ".join(EVIDENCE_RECIPES),
-            found=repr(evidence_digest)[:80],
+            found=plan_values.shown(evidence_digest),
         )
     is_number = not isinstance(patience, bool) and isinstance(patience, Real)
     seconds = float(patience) if is_number else 0.0
     if not 0 < seconds <= _LONGEST:
-        raise PlanError(f"patience is above 0 and at most {_LONGEST:g} seconds")
+        raise PlanError(
+            f"patience is above 0 and at most {_LONGEST:g} seconds, "
+            f"not {plan_values.shown(patience)}"
+        )
     if not isinstance(new, bool):
         raise PlanError(f"new is True or False, not {plan_values.shown(new)}")
     kept = keep_checkpoints
@@ -67,9 +71,29 @@ def given_path(name: str, value: object) -> Path:
     Raises:
         PlanError: When it is none.
     """
-    if not isinstance(value, (str, os.PathLike)):
+    text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
+    # An unset variable of a shell is no folder, and no system has a name with a null character.
+    if not isinstance(text, str) or not text or "\0" in text:
         raise PlanError(f"{name} must be a path, not {plan_values.shown(value)}")
-    return Path(value).absolute()
+    try:
+        return Path(text).absolute()
+    except OSError as error:  # the working folder is gone
+        raise PlanError(f"{name}: {text!r} is below no folder: {error.strerror}") from error
+
+
+def iterated(method: str, example: str, value: Any) -> Any:
+    """What a loop is to iterate.
+
+    Raises:
+        RecorderMisuse: When it cannot be.
+    """
+    if not isinstance(value, Iterable) and not hasattr(value, "__getitem__"):
+        raise RecorderMisuse(
+            f"{method} takes what the loop iterates",
+            expected=f"rec.{method}({example})",
+            found=plan_values.shown(value),
+        )
+    return value
 
 
 def _seed(value: object) -> int:

@@ -35,7 +35,7 @@ from auditkit.formats.quote import class_of
 from auditkit.observe.machine.distributed import Peers, refuse_unconnected
 from auditkit.observe.state.named_groups import Groups, group_patterns
 from auditkit.recorder.endings import tell_in_one_line
-from auditkit.recorder.given_settings import given_path, given_settings
+from auditkit.recorder.given_settings import given_path, given_settings, iterated
 from auditkit.recorder.loop import RecorderBackend, own_errors
 from auditkit.recorder.recording import RecordingBackend
 from auditkit.recorder.row_client import StreamingBackend
@@ -46,6 +46,7 @@ from auditkit.recorder.wrapping import Wrapped, check_kinds, sort_objects
 from auditkit.recorder.writer import RecordingStopped
 from auditkit.records.digest import EVIDENCE_RECIPE
 from auditkit.records.job import Job
+from auditkit.records.plan_values import shown
 from auditkit.signing.trust import KEY_VARIABLE, SigningKey, signing_key
 
 _LOG = logging.getLogger("auditkit")
@@ -138,9 +139,11 @@ class Recorder:
                 so.
             **settings: As for :class:`Recorder`.
         """
-        if settings.get("new"):
-            raise PlanError("a new folder has nothing to resume from: leave new= out")
+        if not isinstance(unproven, bool):
+            raise PlanError(f"unproven is True or False, not {shown(unproven)}")
         recorder = cls(out, seed, **settings)
+        if recorder._settings.new:
+            raise PlanError("a new folder has nothing to resume from: leave new= out")
         recorder._settings = replace(recorder._settings, unproven=unproven)
         recorder._resume = True
         return recorder
@@ -189,10 +192,14 @@ class Recorder:
             )
         refuse_unconnected()
         with own_errors():
-            check_kinds(averaged=averaged, extras=extras, probe=probe, loss=loss)
-            training, loader, auxiliary = sort_objects(
-                objects, scheduler=scheduler, scaler=scaler, averaged=averaged, extras=extras
-            )
+            named = {
+                "scheduler": scheduler,
+                "scaler": scaler,
+                "averaged": averaged,
+                "extras": extras,
+            }
+            check_kinds(**named, probe=probe, loss=loss, groups=groups)
+            training, loader, auxiliary = sort_objects(objects, **named)
             self._training_loader = loader
             patterns = group_patterns(training.model, groups or {})
             wrapped = Wrapped(training, loader, auxiliary, probe, loss, patterns)
@@ -257,7 +264,7 @@ class Recorder:
         Args:
             rounds: What the loop iterates, such as ``range(30)``.
         """
-        for number, item in enumerate(rounds):
+        for number, item in enumerate(iterated("epochs", "range(30)", rounds)):
             with own_errors():
                 begins = self._require_backend().begin_loop_epoch(number)
             if begins:
@@ -269,10 +276,11 @@ class Recorder:
         Args:
             loader: The training loader; any other is just enumerated.
         """
+        batches = iterated("enumerate", "loader", loader)
         if self._training_loader is not loader:
-            yield from builtins.enumerate(loader)
+            yield from builtins.enumerate(batches)
             return
-        for batch in loader:
+        for batch in batches:
             yield self._require_backend().position - 1, batch
 
     def close(self) -> None:

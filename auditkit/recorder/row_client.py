@@ -8,7 +8,6 @@ never sees what it is compared with.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,7 +17,6 @@ from auditkit.errors import AuditError
 from auditkit.files import store
 from auditkit.formats.data_position import position_digests
 from auditkit.formats.group_values import Plain
-from auditkit.formats.redaction import redact_text
 from auditkit.formats.snapshot_file import LOADER
 from auditkit.formats.structure import to_dict
 from auditkit.observe.loader.driver import Delivery
@@ -35,6 +33,7 @@ from auditkit.program.session import TrainingSession
 from auditkit.recorder.chains import HashChains
 from auditkit.recorder.group_changes import GroupChanges
 from auditkit.recorder.loop import Loop, RecorderBackend
+from auditkit.recorder.running_script import command_now
 from auditkit.recorder.tasks import LoopStopped, describe_failure
 from auditkit.recorder.wrapping import InstrumentedLoop, Wrapped, instrument
 from auditkit.records.digest import COMMITMENT_RECIPE
@@ -119,7 +118,7 @@ class StreamingBackend(RecorderBackend):
         return {
             "environment": to_dict(environment()),
             "code": [to_dict(file) for file in user_code(main=True)],
-            "command": [redact_text(argument) for argument in sys.argv[1:]],
+            "command": list(command_now()),
             "loaders": {name: describe_loader(loader.base) for name, loader in loaders.items()},
             "starts": self._starts,
             "unregistered": str(uncaptured) if uncaptured else None,

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from auditkit.formats.quote import clipped, printable
+from auditkit.formats.quote import as_utf8, clipped, printable
 from auditkit.formats.redaction import redact_text
 from auditkit.observe.machine.code import git_state, user_code
 from auditkit.records.manifest import CodeFile, ProgramRecord
@@ -18,8 +18,8 @@ _MOST = 8
 
 
 def command_now() -> tuple[str, ...]:
-    """Arguments of the script."""
-    return tuple(redact_text(argument) for argument in sys.argv[1:])
+    """Arguments of the script; a manifest holds no others than those that are UTF-8."""
+    return tuple(as_utf8(redact_text(argument)) for argument in sys.argv[1:])
 
 
 def program_record(code: tuple[CodeFile, ...], description: dict[str, str]) -> ProgramRecord:

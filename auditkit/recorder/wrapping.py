@@ -23,6 +23,7 @@ from auditkit.observe.loader.recorded_loader import RecordedLoader
 from auditkit.observe.machine.distributed import SyncFlags, rank_and_size, refuse_sharded
 from auditkit.observe.rng.streams import Generator
 from auditkit.observe.state.components import TrainingObjects, as_built
+from auditkit.observe.state.given_objects import wrong_object
 from auditkit.observe.state.groups import parameter_names
 from auditkit.observe.state.named_groups import Patterns
 from auditkit.observe.state.restoring import restore
@@ -128,26 +129,34 @@ def base_loader(loader: Any) -> DataLoader[Any]:
     return as_data_loader(getattr(loader, "base_dataloader", loader))
 
 
-def check_kinds(*, averaged: Any, extras: Any, probe: Any, loss: Any) -> None:
+def check_kinds(
+    *, scheduler: Any, scaler: Any, averaged: Any, extras: Any, probe: Any, loss: Any, groups: Any
+) -> None:
     """Refuse what ``wrap`` was given under the name of something else.
 
     Raises:
         RecorderMisuse: Naming it.
     """
-    for name, given in (("averaged", averaged), ("extras", extras)):
-        names = given if given is None or hasattr(given, "items") else [None]
-        if not all(isinstance(one, str) for one in names or ()):
-            raise _wrong(name, f"a dict, as {name}={{'name': object}}", given)
+    several = scheduler if isinstance(scheduler, (list, tuple)) else [scheduler]
+    for each in several:
+        wrong = wrong_object(
+            scheduler=each,
+            scaler=scaler,
+            averaged={} if averaged is None else averaged,
+            extras={} if extras is None else extras,
+        )
+        if wrong is not None:
+            raise _wrong(wrong.name, wrong.expected, wrong.found)
+    if not isinstance(groups, Mapping | str | None):
+        raise _wrong("groups", "patterns by name, or 'children'", class_of(groups))
     if probe is not None and not isinstance(probe, Probe):
-        raise _wrong("probe", "auditkit.Probe(inputs, labels)", probe)
+        raise _wrong("probe", "auditkit.Probe(inputs, labels)", class_of(probe))
     if loss is not None and not callable(loss):
-        raise _wrong("loss", "a function loss(model, batch)", loss)
+        raise _wrong("loss", "a function loss(model, batch)", class_of(loss))
 
 
-def _wrong(name: str, expected: str, given: object) -> RecorderMisuse:
-    return RecorderMisuse(
-        f"{name} of wrap has the wrong type", expected=expected, found=class_of(given)
-    )
+def _wrong(name: str, expected: str, found: str) -> RecorderMisuse:
+    return RecorderMisuse(f"{name} of wrap has the wrong type", expected=expected, found=found)
 
 
 def sort_objects(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from auditkit.errors import PlanError
 from auditkit.records import plan_values
 from auditkit.records.own_perturbation import OwnPerturbation, as_object
@@ -15,16 +13,22 @@ MAX_PERTURBATIONS = 1000
 
 
 def given_perturbations(
-    values: Iterable[object],
+    given: object, field: str = "perturbations"
 ) -> tuple[tuple[PerturbationSpec, ...], dict[object, OwnPerturbation]]:
     """Specs, and of those that were given as objects, these with what they declare.
+
+    Args:
+        given: What the field was given.
+        field: Its name: of ``causal_break`` one perturbation or None is given, and no list.
 
     Raises:
         PlanError: When one of them is no perturbation.
     """
     specs: list[PerturbationSpec] = []
     objects: dict[object, OwnPerturbation] = {}
-    for item in plan_values.items("perturbations", values, MAX_PERTURBATIONS):
+    if field == "causal_break":
+        given = () if given is None else (given,)
+    for item in plan_values.items(field, given, MAX_PERTURBATIONS):
         if isinstance(item, str):
             specs.append(PerturbationSpec.parse(item))
         elif isinstance(item, PerturbationSpec):
@@ -34,7 +38,7 @@ def given_perturbations(
             specs.append(PerturbationSpec(found[1].name))
         else:
             raise PlanError(
-                f"perturbations must be names or perturbations, not {shown(item)}",
+                f"{field} must be names or perturbations, not {shown(item)}",
                 expected="a name, a PerturbationSpec, or what auditkit.perturb gives",
             )
     return tuple(specs), objects

@@ -53,19 +53,26 @@ class PerturbationSpec:
         Raises:
             PlanError: On a parameter without ``=`` or given twice.
         """
+        plan_values.text("a perturbation", text)
         if len(parts := composition.texts(text.strip())) > 1:
             found = [cls.parse(part) for part in parts]
             return cls(*composition.joined([(one.name, one.parameters) for one in found]))
         name, _, rest = text.strip().partition(":")
         if not name:
-            raise PlanError(f"no perturbation name in {text!r}")
+            raise PlanError(f"no perturbation name in {plan_values.shown(text)}")
         parameters: dict[str, ParameterValue] = {}
         for item in filter(None, rest.split(",")):
             key, equals, value = (part.strip() for part in item.partition("="))
             if not equals or not key or not value:
-                raise PlanError(f"perturbation {text!r}: {item!r} is not key=value")
+                raise PlanError(
+                    f"perturbation {plan_values.shown(text)}: {plan_values.shown(item)} "
+                    "is not key=value"
+                )
             if key in parameters:
-                raise PlanError(f"perturbation {text!r}: {key!r} is given twice")
+                raise PlanError(
+                    f"perturbation {plan_values.shown(text)}: {plan_values.shown(key)} "
+                    "is given twice"
+                )
             parameters[key] = int(value) if _WHOLE.fullmatch(value) else value
         return cls(name, parameters)
 

@@ -74,6 +74,25 @@ _MAX_FORKS = 100
 Role = Literal["control", "replica", "placebo", "treatment", "broken"]
 
 
+def require_metric(name: str, metric: str) -> None:
+    """Require a text to name a metric, or a measure.
+
+    Args:
+        name: Where it was given.
+        metric: The text.
+
+    Raises:
+        PlanError: When there is no such metric.
+    """
+    known = (*SIGNED_METRICS, *DISTANCE_METRICS)
+    is_known = is_measure(metric) or base_metric(metric) in known
+    if not is_known or not is_well_formed(metric):
+        raise PlanError(
+            f"{name}: unknown metric {shown(metric)}",
+            expected=f"{', '.join(known)}, PROBE/ and one of these, or measures/NAME",
+        )
+
+
 @dataclass(frozen=True, init=False)
 class StudyPlan:
     """A Branch-and-Hold study (survey arXiv 2601.21624, section on Branch-and-Hold).
@@ -156,7 +175,7 @@ class StudyPlan:
         """Take any iterables, and names of perturbations. A seed of 1.5 is a mistake, not 1."""
         plan_values.refuse_unknown(unknown, (item.name for item in fields(self)))
         specs, objects = given_perturbations(perturbations)
-        breaks, of_break = given_perturbations(() if causal_break is None else (causal_break,))
+        breaks, of_break = given_perturbations(causal_break, "causal_break")
         first, more = plan_values.first_and_more("fork_at", fork_at, _MAX_FORKS)
         values: dict[str, object] = {
             "fork_at": first,
@@ -200,7 +219,10 @@ class StudyPlan:
         if not self.seeds:
             raise PlanError("seeds: a study needs at least one seed")
         if len(set(self.seeds)) != len(self.seeds):
-            raise PlanError("a seed is given twice: pairs of equal seeds are no replication")
+            raise PlanError(
+                "seeds: a seed is given twice: pairs of equal seeds are no replication",
+                found=shown(next(one for one in self.seeds if self.seeds.count(one) > 1)),
+            )
         if any(seed < 0 or seed >= 2**63 for seed in self.seeds):
             raise PlanError("seeds must lie in 0 .. 2**63-1", found=shown(self.seeds))
         if self.evidence_digest not in EVIDENCE_RECIPES:
@@ -214,18 +236,14 @@ class StudyPlan:
         if not self.perturbations:
             raise PlanError("perturbations: a study needs at least one perturbation")
         names = [spec.branch_name for spec in self.perturbations]
-        if len(set(names)) != len(names) or not set(names).isdisjoint(self.broken_names):
-            raise PlanError("a perturbation is given twice")
-        known = (*SIGNED_METRICS, *DISTANCE_METRICS)
+        taken = [*names, *self.broken_names]
+        if twice := [
+            spec.typed for spec in self.perturbations if taken.count(spec.branch_name) > 1
+        ]:
+            raise PlanError("perturbations: a perturbation is given twice", found=twice[0])
         named = [("primary_metric", self.primary_metric), *(("margins", m) for m in self.margins)]
         for name, metric in named:
-            if is_measure(metric) and is_well_formed(metric):
-                continue
-            if base_metric(metric) not in known or not is_well_formed(metric):
-                raise PlanError(
-                    f"{name}: unknown metric {shown(metric)}",
-                    expected=f"{', '.join(known)}, PROBE/ and one of these, or measures/NAME",
-                )
+            require_metric(name, metric)
         self._check_margins()
         if self.augmentation_rng not in AUGMENTATION_RNG:
             raise PlanError(

@@ -23,6 +23,8 @@ def shown(value: object) -> str:
         whole = repr(value)
     except ValueError:  # a whole number with more digits than Python prints
         whole = "a number of thousands of digits"
+    except Exception:  # an object's own repr may raise anything
+        whole = f"an object of class {type(value).__qualname__}"
     return whole if len(whole) <= _SHOWN else f"{whole[: _SHOWN - 3]}..."
 
 
@@ -117,6 +119,11 @@ def text(name: str, value: object) -> str:
 def equals(value: object, text: str) -> bool:
     """Whether a value is that text; an array would compare its elements."""
     return isinstance(value, str) and value == text
+
+
+def is_one_of(value: object, texts: Iterable[str]) -> bool:
+    """Whether a value is one of some texts; an array would compare its elements."""
+    return isinstance(value, str) and value in texts
 
 
 def items(name: str, values: object, most: int) -> list[object]:

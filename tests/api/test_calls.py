@@ -95,8 +95,8 @@ def test_an_archive_is_taken_as_it_is(shell: Shell, small: Run, tmp_path: Path) 
         ({"replay": 0}, "replay is 'all', 'none' or a whole number of at least 1, not 0"),
         ({"replay": True}, "not True"),
         ({"replay": "some"}, "not 'some'"),
-        ({"jobs": 0}, "jobs must be at least 1, not 0"),
-        ({"threshold": 0}, "threshold must be at least 1, not 0"),
+        ({"jobs": 0}, "jobs is a whole number of at least 1, not 0"),
+        ({"threshold": 0}, "threshold is a whole number of at least 1, not 0"),
         ({"replay_seed": -1}, "replay_seed is a whole number of at least 0, not -1"),
         ({"budget": float("nan")}, "budget is a number of seconds above 0, not nan"),
         ({"budget": "90s"}, "budget is a number of seconds above 0, not '90s'"),
@@ -247,11 +247,12 @@ def test_seeds_are_those_of_the_command_line(shell: Shell, small: Run) -> None:
     [
         ({"effect": 1}, "give either a pilot study or a standard deviation"),
         ({"pilot": "a", "sd": 1, "effect": 1}, "give either a pilot study or a standard deviation"),
-        ({"sd": 1, "effect": math.nan}, "effect must be a number above 0, not nan"),
-        ({"sd": "1", "effect": 1}, "sd must be a number above 0, not '1'"),
-        ({"sd": 1, "effect": 1, "margin": -1}, "margin must be a number above 0, not -1"),
-        ({"sd": 1, "effect": 1, "power": 1}, "power must be below 1, not 1"),
-        ({"sd": 1, "effect": 1, "tests": 1.5}, "tests must be a whole number of at least 1"),
+        ({"sd": 1, "effect": math.nan}, "effect is a number above 0, not nan"),
+        ({"sd": "1", "effect": 1}, "sd is a number above 0, not '1'"),
+        ({"sd": 1, "effect": 1, "margin": -1}, "margin is a number above 0, not -1"),
+        ({"sd": 1, "effect": 1, "power": 1}, "power is below 1, not 1"),
+        ({"sd": 1, "effect": 1, "metric": "acuracy"}, "metric: unknown metric 'acuracy'"),
+        ({"sd": 1, "effect": 1, "tests": 1.5}, "tests is a whole number of at least 1"),
     ],
 )
 def test_seeds_for_what_means_nothing_are_refused(arguments: dict[str, Any], words: str) -> None:

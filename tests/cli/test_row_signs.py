@@ -107,3 +107,17 @@ def test_p_values_have_the_digits_that_tell() -> None:
     assert drawn_p(1e-5, "exact") == "1e-05"
     row = replace(APART, permutation_p=1e-5, permutation_kind="monte-carlo")
     assert shown(replace(TABLE, distances=(row,)), "distances")[0][0][7] == "<= 1e-05"
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3])
+def test_few_seeds_are_said_to_be_why_nothing_is_established(n: int) -> None:
+    apart = replace(APART, verdict="inconclusive", n=n)
+    effect = replace(EFFECT, n=n)
+    for table, name in (
+        (replace(TABLE, distances=(apart,)), "distances"),
+        (replace(TABLE, signed=(effect,)), "effects"),
+    ):
+        _, notes = shown(table, name)
+        assert ("with fewer than 3 seeds nothing is tested" in notes) == (n < 3)
+    equal = replace(EFFECT, n=n, exactly_zero=True, verdict="exactly 0")
+    assert "nothing is tested" not in shown(replace(TABLE, signed=(equal,)), "effects")[1]

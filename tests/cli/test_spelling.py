@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from auditkit.cli.spelling import counted, spelt
+from auditkit.cli.spelling import counted, duration, spelt
 from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.plan import PerturbationSpec, as_typed
 
@@ -67,3 +67,8 @@ def test_somebody_elses_perturbation_with_any_value() -> None:
 
 def test_one_is_not_many() -> None:
     assert [counted(n, "seed") for n in (0, 1, 2)] == ["0 seeds", "1 seed", "2 seeds"]
+
+
+def test_a_duration_is_in_the_unit_that_says_something() -> None:
+    found = [duration(seconds) for seconds in (0.0, 0.2, 1.4, 59.4, 90, 5400)]
+    assert found == ["1 second", "1 second", "1 second", "59 seconds", "1.5 minutes", "1.50 hours"]

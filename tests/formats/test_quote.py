@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from auditkit.formats.quote import class_of, escaped, public_class_of
+from auditkit.formats.quote import brief, class_of, escaped, public_class_of
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,14 @@ from auditkit.formats.quote import class_of, escaped, public_class_of
 )
 def test_a_name_of_a_file_becomes_text_that_can_be_written(name: bytes, text: str) -> None:
     assert escaped(os.fsdecode(name)) == text
+
+
+def test_what_cannot_be_printed_is_named_by_its_class() -> None:
+    class Unprintable:
+        def __repr__(self) -> str:
+            raise RuntimeError("no repr")
+
+    assert "Unprintable" in brief(Unprintable(), 200)
 
 
 def test_half_a_pair_that_no_name_has_is_escaped_too() -> None:

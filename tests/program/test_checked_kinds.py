@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from auditkit.errors import AuditError, ProgramError
+from auditkit.program.observables import Measure
 from auditkit.program.probe import Probe
 from auditkit.program.program import Program
 
@@ -88,8 +89,26 @@ def test_no_value_of_a_probe_raises_anything_else(probe: dict[str, Any]) -> None
         ({"data_changes": len}, "Program.data_changes has the wrong type"),
         ({"augment": "noise"}, "Program.augment has the wrong type"),
         ({"loss": 1.0}, "Program.loss has the wrong type"),
-        ({"accumulate": 1.5}, "accumulate must be a whole number of at least 1, not 1.5"),
-        ({"accumulate": True}, "accumulate must be a whole number of at least 1, not true"),
+        (
+            {"scheduler": True},
+            "Program.scheduler has the wrong type (expected an object with state",
+        ),
+        ({"scheduler": [1]}, "Program.scheduler has the wrong type"),
+        ({"scaler": torch.amp.GradScaler}, "Program.scaler has the wrong type"),
+        ({"averaged": {"ema": 1}}, "Program.averaged['ema'] has the wrong type"),
+        ({"averaged": {1: small_net()}}, "Program.a name in averaged has the wrong type"),
+        ({"extras": {"": small_net()}}, "a name in extras has the wrong type"),
+        ({"extras": {"x" * 5000: small_net()}}, "expected texts of 1 to 200 characters"),
+        ({"extras": {"memory": nn.Linear}}, "found the class Linear"),
+        ({"measures": {"a": 1}}, "Program.measures['a'] has the wrong type"),
+        ({"data_changes": {"a": 1}}, "Program.data_changes['a'] has the wrong type"),
+        ({"data_version": 5}, "Program.data_version is a text, not 5"),
+        ({"data_version": "\udcff"}, "Program.data_version is a text, not "),
+        ({"difficulty": "hard"}, "Program.difficulty has the wrong type"),
+        ({"difficulty": 5}, "Program.difficulty has the wrong type"),
+        ({"accumulate": 1.5}, "accumulate must be a whole number of 1 to 1000000000, not 1.5"),
+        ({"accumulate": True}, "accumulate must be a whole number of 1 to 1000000000, not True"),
+        ({"accumulate": 10**30}, "accumulate must be a whole number of 1 to 1000000000, not 1"),
         ({"clip_grad_norm": -1.0}, "clip_grad_norm must be a number of at least 0, not -1.0"),
         ({"clip_grad_norm": math.nan}, "clip_grad_norm must be a number of at least 0, not nan"),
         ({"scheduler_interval": ["step"]}, "scheduler_interval is 'step' or 'epoch', not"),
@@ -157,10 +176,11 @@ def test_a_function_that_can_be_called_so_is_taken() -> None:
     [
         ({"predict": "logits"}, "Probe.predict is no function"),
         ({"of": nn.Linear(1, 1)}, "Probe.of is no name"),
-        ({"ignore_index": None}, "Probe.ignore_index must be a whole number, not null"),
+        ({"ignore_index": None}, "Probe.ignore_index must be a whole number, not None"),
         ({"ignore_index": 2**63}, "Probe.ignore_index must be a number of 64 bits"),
         ({"probabilities": "yes"}, "Probe.probabilities is True or False, not 'yes'"),
         ({"outputs": ["classes"]}, "Probe.outputs is no kind of outputs"),
+        ({"inputs": torch.zeros(0, 3), "labels": None}, "Probe.inputs hold no example"),
         ({"labels": "cat"}, "the labels of the probe are no tensor"),
         ({"labels": [None], "outputs": "regression"}, "the targets of the probe are no tensor"),
     ],
@@ -169,6 +189,43 @@ def test_what_is_of_another_kind_in_a_probe_is_named(changes: dict[str, Any], sa
     with pytest.raises(ProgramError) as refused:
         Probe(**{"inputs": torch.randn(2, 3), "labels": torch.tensor([0, 1]), **changes})
     assert says in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"better": "more"}, "Measure.better is 'higher' or 'lower', not 'more'"),
+        ({"low": "0"}, "Measure.low is a finite number, not '0'"),
+        ({"low": math.nan}, "Measure.low is a finite number, not nan"),
+        ({"high": math.inf}, "Measure.high is a finite number, not inf"),
+        ({"on": 5}, "Measure.on is the name of a probe, not 5"),
+    ],
+)
+def test_what_is_of_another_kind_in_a_measure_is_named(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(ProgramError, match=says):
+        Measure(len, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"loss": lambda model, batch: None}, "Program.loss gives something .*found NoneType"),
+        ({"loss": lambda model, batch: 1.0}, "Program.loss gives something .*found float"),
+        ({"loss": lambda model, batch: model(batch)}, r"Program.loss .*shape \(2, 3\).*mean of it"),
+        ({"step": lambda program, batch, t: "1.0"}, "Program.step gives something .*found str"),
+        ({"step": lambda program, batch, t: torch.ones(2)}, "Program.step gives something else"),
+    ],
+)
+def test_what_is_no_loss_is_named(changes: dict[str, Any], says: str) -> None:
+    program = Program(**{**given(), **changes})
+    with pytest.raises(ProgramError, match=says):
+        program.train_on(torch.ones(2, 4), 1)
+
+
+@pytest.mark.parametrize("loss", [1.5, np.float32(1.5), np.array([1.5]), torch.tensor([1.5])])
+def test_a_step_may_give_any_number(loss: Any) -> None:
+    program = Program(**{**given(), "step": lambda program, batch, t: loss})
+    assert program.train_on(None, 1) == 1.5
 
 
 def test_modules_by_name_may_be_those_of_torch() -> None:

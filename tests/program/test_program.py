@@ -43,7 +43,7 @@ def program(**changes: Any) -> Program:
         ({"probe": None}, "Program.probe has the wrong type"),
         ({"loss": None}, "needs loss="),
         ({"scheduler_interval": "batch"}, "'step' or 'epoch'"),
-        ({"accumulate": 0}, "at least 1"),
+        ({"accumulate": 0}, "of 1 to 1000000000"),
         (
             {"optimizer": torch.optim.SGD(nn.Linear(1, 1).parameters())},
             "holds no parameter of the model",
@@ -322,7 +322,7 @@ def _returns(seed: int) -> int:
         (_raises, {"seed": "1"}, UnknownArgument, "takes no argument 'seed'"),
         (lambda seed, **more: None, {"seed": "1"}, UnknownArgument, "takes no argument 'seed'"),
         (_raises, {}, ProgramFailed, "raised OSError: no data"),
-        (_refuses, {}, ProgramError, "at least 1"),
+        (_refuses, {}, ProgramError, "of 1 to 1000000000"),
         (_returns, {}, ProgramError, "returned no Program"),
     ],
 )

@@ -63,12 +63,13 @@ def test_what_is_drawn_follows_from_the_seed_alone() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"overlap": 1.5}, "overlap is .1.5., not 0 to 1"),
-        ({"overlap": float("nan")}, "overlap is .nan."),
+        ({"overlap": 1.5}, "overlap is 1.5, not 0 to 1"),
+        ({"overlap": float("nan")}, "overlap is nan"),
+        ({"seed": None}, "seed is None, not a whole number"),
         ({"overlap": "half"}, "overlap is .half."),
-        ({"steps": 0}, "steps is .0., not 1 or more"),
-        ({"batch_size": 2.0}, "batch_size is .2.0."),
-        ({"fork_at": True}, "fork_at is .True."),
+        ({"steps": 0}, "steps is 0, not 1 or more"),
+        ({"batch_size": 2.0}, "batch_size is 2.0"),
+        ({"fork_at": True}, "fork_at is True"),
         ({"steps": 2, "batches": 3}, "batches is 3, and a segment of 2 steps has no more"),
         ({"batch_size": 101}, "a segment has 101 indices, and there are 100 samples"),
         ({"batch_size": 60}, "B needs 60 samples that A does not have, and there are 40"),

@@ -81,7 +81,15 @@ REFUSED: dict[str, tuple[Callable[..., tuple[Any, ...]], type[AuditError], str]]
     [
         ({"averaged": nn.Linear(2, 2)}, "averaged of wrap.*a dict, as averaged=.*found .*Linear"),
         ({"extras": [1]}, "extras of wrap.*found list"),
-        ({"extras": {1: nn.Linear(2, 2)}}, "extras of wrap"),
+        ({"extras": {1: nn.Linear(2, 2)}}, "a name in extras of wrap.*found 1"),
+        (
+            {"extras": {"x" * 5000: nn.Linear(2, 2)}},
+            "a name in extras of wrap.*1 to 200 characters",
+        ),
+        ({"averaged": {"ema": 5}}, r"averaged\['ema'\] of wrap.*Module, found int"),
+        ({"scheduler": [None, 5]}, "scheduler of wrap.*state_dict.*found int"),
+        ({"scaler": torch.amp.GradScaler}, "scaler of wrap.*found the class GradScaler"),
+        ({"groups": torch.zeros(2)}, "groups of wrap.*found .*Tensor"),
         ({"probe": torch.zeros(3)}, "probe of wrap.*auditkit.Probe.*found .*Tensor"),
         ({"loss": 0.5}, "loss of wrap.*found float"),
     ],
@@ -96,7 +104,38 @@ def test_what_wrap_is_given_under_another_name_is_refused(
 
 def test_a_dictionary_of_modules_has_names(tmp_path: Path) -> None:
     named = nn.ModuleDict({"a": nn.Linear(2, 2)})
-    check_kinds(averaged=named, extras=named, probe=None, loss=None)
+    check_kinds(
+        scheduler=None,
+        scaler=None,
+        averaged=named,
+        extras=named,
+        probe=None,
+        loss=None,
+        groups=None,
+    )
+
+
+@pytest.mark.parametrize("out", ["", "a\0b", b"run", 5, None])
+def test_what_is_no_folder_is_refused_at_once(out: Any) -> None:
+    with pytest.raises(PlanError, match="out must be a path, not "):
+        ak.Recorder(out)
+    with pytest.raises(PlanError, match="key must be a path, not ''"):
+        ak.Recorder("run", key="")
+
+
+@pytest.mark.parametrize("name", ["new", "unproven"])
+def test_a_flag_is_true_or_false(tmp_path: Path, name: str) -> None:
+    for value in ("false", 1, None, np.zeros(2)):
+        with pytest.raises(PlanError, match=f"{name} is True or False, not "):
+            ak.Recorder.resume(tmp_path / "run", **{name: value})  # type: ignore[arg-type]
+
+
+def test_a_number_is_nothing_to_iterate(tmp_path: Path) -> None:
+    recorder = ak.Recorder(tmp_path / "run")
+    with pytest.raises(RecorderMisuse, match=r"epochs takes .*rec.epochs\(range\(30\)\), found 30"):
+        list(recorder.epochs(30))  # type: ignore[arg-type]
+    with pytest.raises(RecorderMisuse, match=r"enumerate takes .*found None"):
+        list(recorder.enumerate(None))  # type: ignore[arg-type]
 
 
 def test_a_number_without_a_name_is_not_logged(tmp_path: Path) -> None:

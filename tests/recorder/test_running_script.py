@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import sys
+from pathlib import Path
 
 import pytest
 
-from auditkit.recorder.running_script import argument_changes
+from auditkit.errors import UncapturedState
+from auditkit.observe.machine.code import user_code
+from auditkit.recorder.running_script import argument_changes, command_now
 
 
 @pytest.mark.parametrize(
@@ -25,3 +30,18 @@ def test_what_differs_between_two_command_lines_is_named(
     there: str, here: str, expected: str
 ) -> None:
     assert argument_changes(shlex.split(there), shlex.split(here)) == expected
+
+
+def test_an_argument_that_is_no_utf8_is_recorded_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py", os.fsdecode(b"data/\xff"), "\ud800", "é"])
+    assert command_now() == ("data/\\xff", "\\ud800", "é")
+
+
+def test_a_script_whose_name_no_manifest_holds_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script = tmp_path / os.fsdecode(b"train\xff.py")
+    script.write_text("")
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script), raising=False)
+    with pytest.raises(UncapturedState, match=r"the source train\\xff.py .* no UTF-8; rename it"):
+        user_code(main=True)

@@ -38,6 +38,13 @@ def plan(**changes: Any) -> StudyPlan:
     return StudyPlan(**{**given, **changes})
 
 
+class Unprintable:
+    """Something whose own repr fails."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+
 def test_the_defaults_are_those_of_the_design() -> None:
     made = plan()
     assert made.seeds == (0, 1)
@@ -62,13 +69,13 @@ def test_the_defaults_are_those_of_the_design() -> None:
         ({"placebo_scale": 0}, "placebo_scale must be"),
         ({"horizon": 4}, "the window ends at step 5, beyond the horizon 4"),
         ({"seeds": []}, "at least one seed"),
-        ({"seeds": [1, 2, 1]}, "a seed is given twice"),
+        ({"seeds": [1, 2, 1]}, "a seed is given twice.*found 1"),
         ({"seeds": [-1]}, "seeds must lie in"),
         ({"seeds": [2**63]}, "seeds must lie in"),
         ({"seeds": range(10_001)}, "seeds: more than 10000, the most that a study has"),
         ({"perturbations": [f"a:x={n}" for n in range(1001)]}, "perturbations: more than 1000"),
         ({"perturbations": []}, "at least one perturbation"),
-        ({"perturbations": ["carry", "carry"]}, "a perturbation is given twice"),
+        ({"perturbations": ["carry", "carry"]}, "a perturbation is given twice .found carry"),
         ({"perturbations": ["a:x=1,y=2", "a:y=2,x=1"]}, "a perturbation is given twice"),
         ({"perturbations": [""]}, "no perturbation name"),
         ({"primary_metric": "f1"}, "unknown metric 'f1'"),
@@ -125,6 +132,8 @@ def test_a_plan_that_contradicts_itself_is_refused(change: dict[str, Any], says:
         ({"seeds": None}, "seeds must be a list or a range, not None"),
         ({"seeds": itertools.count()}, "seeds: more than 10000"),
         ({"perturbations": [None]}, "perturbations must be names or .*, not None"),
+        ({"causal_break": 5}, "causal_break must be names or .*, not 5"),
+        ({"seeds": [Unprintable()]}, "seeds must be whole numbers, not an object of class Unprint"),
         ({"perturbations": [b"carry"]}, "perturbations must be names or .*, not b'carry'"),
         ({"perturbations": "carry"}, "perturbations must be a list or a range, not 'carry'"),
         ({"perturbations": 1}, "perturbations must be a list or a range, not 1"),

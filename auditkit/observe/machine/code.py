@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from auditkit.errors import ProgramError, StoreError
+from auditkit.errors import ProgramError, StoreError, UncapturedState
 from auditkit.files import installed, store
+from auditkit.formats.quote import as_utf8
 from auditkit.observe.machine.imports import ImportWatch, current_watch
 from auditkit.observe.machine.loaded import file_of, module_files
 from auditkit.records.manifest import CodeFile
@@ -282,6 +283,9 @@ def user_code(
         suffix: Appended to the copies' names.
         main: Whether the script that was started is one of them.
         known: Sources that are not copied where they have become others.
+
+    Raises:
+        UncapturedState: When one has a name that no manifest holds.
     """
     files, expected = [], {file.name: file.sha256 for file in known}
     for name, path in sorted(dict(user_modules(main=main)).items()):
@@ -289,6 +293,10 @@ def user_code(
             data = store.read_bytes(path, what="source")
         except StoreError:
             continue  # a module made in memory, or deleted since: there is nothing to copy
+        if as_utf8(name) != name:
+            raise UncapturedState(
+                f"the source {as_utf8(name)} has a name that is no UTF-8", hint="rename it"
+            )
         files.append(CodeFile(name, sha256 := hashlib.sha256(data).hexdigest()))
         if copy_to is not None and expected.get(name, sha256) == sha256:
             target = copy_to / f"{name}{suffix}"
