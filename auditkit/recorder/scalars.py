@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from auditkit.errors import RecorderMisuse
 from auditkit.files.recording_folder import RecordingFolder
 from auditkit.formats.group_values import is_groups
 from auditkit.formats.quote import brief
-from auditkit.formats.scalar_file import merged, series_of
+from auditkit.formats.scalar_file import Scalars, merged, series_of
+
+_LOG = logging.getLogger("auditkit")
 
 _LONGEST_NAME = 200
+
+#: Names of numbers that one line has at most.
+_MOST_TOLD = 3
 
 #: Names that were found good, so that they are looked at once and not at every step.
 _KNOWN_NAMES: set[str] = set()
@@ -75,7 +82,9 @@ class ScalarLog:
         found = {name: series_of(sorted(pairs.items())) for name, pairs in self._new.items()}
         start, self._start, self._new = self._start, None, {}
         if start:
-            kept = {name: one.until(start) for name, one in self._folder.log.read_scalars().items()}
+            there = self._folder.log.read_scalars()
+            _tell_others(there, found)
+            kept = {name: one.until(start) for name, one in there.items()}
             before = {name: one for name, one in kept.items() if len(one.steps)}
             self._folder.log.replace_scalars(merged([before, found]))
         elif found:
@@ -86,3 +95,29 @@ class ScalarLog:
         self.flush()
         found = self._folder.log.read_scalars()
         return self._folder.write_scalars(found) if found else None
+
+
+def _tell_others(there: Scalars, here: Scalars) -> None:
+    """Log which numbers a resume logs otherwise than the killed run did at the same steps.
+
+    No row has them, so that no proof sees them. The loss has a row, and what is said of it.
+    """
+    found = []
+    for name in sorted((there.keys() & here.keys()) - {"loss"}):
+        steps, old, new = np.intersect1d(
+            there[name].steps, here[name].steps, assume_unique=True, return_indices=True
+        )
+        before, now = there[name].values[old], here[name].values[new]
+        others = np.flatnonzero(~((before == now) | (np.isnan(before) & np.isnan(now))))
+        if len(others):
+            at = others[0]
+            found.append(f"{name} is {now[at]:.6g}, not {before[at]:.6g}, at step {steps[at]}")
+    if found:
+        more = f" and {len(found) - _MOST_TOLD} more" if len(found) > _MOST_TOLD else ""
+        _LOG.warning(
+            "auditkit: this resume logs other numbers than the killed run did at the same steps: "
+            "%s%s; what the loop keeps for them (a metric, a mean) is in no checkpoint: register "
+            "it with extras=; a clock is no matter",
+            "; ".join(found[:_MOST_TOLD]),
+            more,
+        )

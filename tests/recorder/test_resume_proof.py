@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import sys
 import time
 import warnings
@@ -61,6 +62,7 @@ def train(
     hidden: int = 0,
     epochs: int = 4,
     mean: bool = False,
+    accuracy: bool = False,
     validates: int = 0,
 ) -> bytes:
     """Six steps an epoch.
@@ -71,6 +73,7 @@ def train(
         hidden: The period of what the loop counts by itself and trains by; 0 for none.
         epochs: How many.
         mean: Whether the loss that is logged is the mean of all so far, in this process.
+        accuracy: Whether it logs such a mean beside the loss.
         validates: How often it goes through a further loader after every epoch.
     """
     random.seed(7)
@@ -94,7 +97,10 @@ def train(
                 loss = loss * 2
             loop_styles.update(optimizer, loss)
             losses.append(loss.item())
-            rec.log(loss=sum(losses) / len(losses) if mean else loss)
+            so_far = sum(losses) / len(losses)
+            rec.log(loss=so_far if mean else loss, nothing=float("nan"))
+            if accuracy:
+                rec.log(accuracy=so_far)
         for validation in further * validates:
             assert len(list(validation)) == 3
     return b"".join(tensor.numpy().tobytes() for tensor in model.state_dict().values())
@@ -251,12 +257,35 @@ def test_a_tensor_is_named_where_a_checkpoint_lies_at_the_row(tmp_path: Path) ->
         resume(partial(train, hidden=5), out)
 
 
-def test_a_mean_that_is_logged_is_said_and_stops_nothing(tmp_path: Path) -> None:
+def test_a_mean_that_is_logged_is_said_and_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     loop, out = partial(train, mean=True), tmp_path / "out"
     expected = whole(loop)
     kill(loop, partial(ak.Recorder, out, checkpoint_every=3), 15)
     with pytest.warns(RecordingStopped, match="from step 7 on the loop logs another loss"):
         assert resume(loop, out, checkpoint_every=3) == expected
+    assert "other numbers" not in caplog.text
+
+
+def test_numbers_that_are_logged_otherwise_are_said_by_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop, out = partial(train, accuracy=True), tmp_path / "out"
+    expected = whole(loop)
+    kill(loop, partial(ak.Recorder, out, checkpoint_every=3), 15)
+    assert resume(loop, out, checkpoint_every=3) == expected
+    (said,) = [line for line in caplog.messages if "logs other numbers" in line]
+    assert re.search(r"same steps: accuracy is \S+, not \S+, at step 7; what", said)
+
+
+def test_numbers_that_are_logged_alike_are_not_mentioned(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "out"
+    kill(train, partial(ak.Recorder, out, checkpoint_every=3), 15)
+    resume(train, out, checkpoint_every=3)
+    assert "other numbers" not in caplog.text
 
 
 # Kills at other moments

@@ -61,6 +61,7 @@ class Scope:
         hidden: Attributes that have a component, or none of which is state.
         aliases: Addresses of tensors that have a component.
         owner: The object, where it can be no other one.
+        is_extra: Whether it is of a module that was registered for its state.
     """
 
     component: str
@@ -69,6 +70,7 @@ class Scope:
     hidden: frozenset[str] = frozenset()
     aliases: frozenset[int] = frozenset()
     owner: Any = None
+    is_extra: bool = False
 
 
 class _Quick:
@@ -297,7 +299,9 @@ def module_scopes(
             continue
         place = f"{path}.{name}" if name else path
         own = _MODULE_ATTRIBUTES | frozenset(hidden) | _reparametrized_weights(layer)
-        yield Scope(MODULES, place, _constant(layer), own, aliases, layer)
+        yield Scope(
+            MODULES, place, _constant(layer), own, aliases, layer, path.startswith("extras[")
+        )
         if is_library_class(layer.__class__):
             continue
         for holder in holders(place, layer, own, known):
@@ -340,8 +344,14 @@ def _constant(value: Any) -> Callable[[], Any]:
 
 
 def _named(scope: Scope, owner: Any) -> list[tuple[str, Any]]:
-    """Attributes that are looked at: of torch's own classes none that begins with an underscore."""
-    closed = is_library_class(owner.__class__) and scope.component == MODULES
+    """Attributes that are looked at: of an installed layer none that begins with an underscore.
+
+    Of a module that is an extra they are its state as well, unless its class is torch's own.
+    """
+    kind = owner.__class__
+    closed = scope.component == MODULES and is_library_class(kind)
+    if closed and scope.is_extra:
+        closed = kind.__module__.partition(".")[0] == "torch"
     return [
         (name, value)
         for name, value in getattr(owner, "__dict__", {}).items()

@@ -375,3 +375,32 @@ def test_stock_layers_raise_no_alarm(name: str) -> None:
         optimizer.step()
         optimizer.zero_grad()
     assert changed(objects) == {}
+
+
+class Installed(Pointer):
+    """A class of an installed package."""
+
+    __module__ = np.__name__
+
+
+@pytest.mark.parametrize(("place", "told"), [("extras", True), ("averaged", False)])
+def test_what_an_installed_layer_hides_is_state_where_it_was_registered_for_its_state(
+    place: str, told: bool
+) -> None:
+    module = Installed()
+    objects = built(small_net(), **{place: {"x": module}})
+    assert objects.built is not None
+    attributes = objects.built.attributes
+    module._hidden = -0.5
+    assert changed(objects) == ({"extras['x']._hidden": -0.5} if told else {})
+    kept = frozen(attributes.changed())
+    module._hidden = 7.0
+    attributes.restore(kept)
+    assert module._hidden == (-0.5 if told else 7.0)
+
+
+def test_of_torch_s_own_layers_in_an_extra_nothing_hidden_is_looked_at() -> None:
+    layer = nn.LSTM(2, 2)
+    objects = built(small_net(), extras={"x": nn.Sequential(layer)})
+    layer._note = 1
+    assert changed(objects) == {}
