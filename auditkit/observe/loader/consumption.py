@@ -52,8 +52,9 @@ def consume(indices: Any = None, batch: Any = None) -> Any:
         raise ProgramError(
             "auditkit.consume takes the indices of samples, and not a text",
             found=brief(indices if isinstance(indices, str) else repr(indices)),
-            hint="give the indices themselves, as consume(rows, batch); or leave them out, as "
-            "consume(batch=batch), and the batch stands for the order",
+            hint="give the indices themselves, as consume(rows, batch), or names in a list, as "
+            "consume([name], batch); without any, as consume(batch=batch), the batch stands for "
+            "the order",
         )
     taker = _taker.get()
     return (indices if batch is None else batch) if taker is None else taker(indices, batch)
