@@ -38,7 +38,7 @@ def given_perturbations(
             specs.append(PerturbationSpec(found[1].name))
         else:
             raise PlanError(
-                f"{field} must be names or perturbations, not {shown(item)}",
+                f"{field}: {shown(item)} is no perturbation",
                 expected="a name, a PerturbationSpec, or what auditkit.perturb gives",
             )
     return tuple(specs), objects

@@ -249,7 +249,7 @@ def test_a_plan_without_a_break_has_the_bytes_that_it_had(study: Run) -> None:
         ({"causal_break": "order-reverse"}, "order-reverse is of kind order"),
         ({"causal_break": "carry"}, "carry is of kind none"),
         ({"causal_break": "momentum-reset:yoked=yes"}, "yoked= is for a whole branch"),
-        ({"causal_break": 3}, "perturbations must be names or perturbations"),
+        ({"causal_break": 3}, "causal_break: 3 is no perturbation"),
     ],
 )
 def test_a_break_that_cannot_be_is_refused_with_the_plan(

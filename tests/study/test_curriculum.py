@@ -196,7 +196,6 @@ def nothing_at_all(index: int) -> float:
         (lambda index: "hard", "Program.difficulty of sample 3 raised ValueError"),
         (nothing_at_all, "Program.difficulty of sample 3 raised LookupError"),
         ([0.0, 1.0], "Program.difficulty of sample 3 raised IndexError"),
-        (7, "Program.difficulty has the wrong type"),
     ],
 )
 def test_a_difficulty_that_is_no_number_is_named(given: Any, says: str) -> None:

@@ -186,7 +186,7 @@ def reset(name: str, touches: str = "params", does: str = "None", more: str = ""
             "STUDY = STUDY.changed(perturbations=[X])",
             "give an object of the class",
         ),
-        ("STUDY = STUDY.changed(perturbations=[3])", "must be names or perturbations"),
+        ("STUDY = STUDY.changed(perturbations=[3])", "perturbations: 3 is no perturbation"),
         (
             "X = ak.perturb('mine', kind='order', fn=lambda table, p, s: table)",
             "kind order, which only auditkit's own may be: check 6 computes an order without",
