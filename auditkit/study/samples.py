@@ -62,8 +62,10 @@ def require_same_samples(
                 where=f"seed {seed}, {branch.name}",
                 step=plan.fork_at + 1 + drift.offset,
                 component="batch",
-                hint="draw from random, numpy.random or torch, which are seeded for every sample, "
-                "or let a generator follow it: extras={'rng': auditkit.PerSample(dataset.rng)}",
+                hint="draw from random, numpy.random or torch, which are seeded for every sample; "
+                "let a generator that the data set holds follow the sample: extras={'rng': "
+                "auditkit.PerSample(dataset.rng)}; fill a cache when the data set is made. Where "
+                "looks are to follow what was trained on before, say augmentation_rng='inherit'",
             )
 
 

@@ -145,6 +145,7 @@ def test_what_is_seen_in_the_window_only_stops_the_run(tmp_path: Path, key: Any)
     with pytest.raises(AugmentationDrift, match=r"sample 1\d of epoch 1 has other bytes") as caught:
         study(tmp_path / "run", key, kind="rare")
     assert caught.value.where == "seed 0, order-reverse"
+    assert "augmentation_rng='inherit'" in str(caught.value)
     assert not (tmp_path / "run" / "manifest.json").exists()
 
 
