@@ -189,7 +189,9 @@ def parse_seeds(text: str, option: str = "--seeds") -> tuple[int, ...]:
         first, dash, last = part.strip().partition("-")
         start, end = whole_number(first), whole_number(last if dash else first)
         if start is None or end is None:
-            raise UsageError(f"{option} {brief(text)} is not like 0-7 or 1,3,5")
+            raise UsageError(
+                f"{option} takes whole numbers, such as 5, 0-7 or 1,3,5, not {brief(text)}"
+            )
         if end < start or end - start > 1_000_000:
             raise UsageError(f"{option}: {brief(part)} is no range")
         seeds.extend(range(start, end + 1))
