@@ -264,6 +264,11 @@ class RecordedRows:
             if one.start not in (None, here.get(one.stream)) and one.stream not in idle
         )
 
+    def idle_streams(self, status: RankStatus) -> list[str]:
+        """Streams of a process that began elsewhere, and that nobody drew from."""
+        record = self.rank(status.rank)
+        return [] if record is None else self._idle_streams(record, status)
+
     def _idle_streams(self, record: RankRecord, status: RankStatus) -> list[str]:
         """Streams that stood elsewhere, and that nobody drew from, there or here."""
         still = self._still_streams(record)

@@ -277,7 +277,8 @@ class _Replay:
                 continue
             here = store.read_tensors(comparison.dump_path(differing.rank), what="state")
             there = self._recorded.snapshot(differing.rank, comparison.dumped_at)
-            distance = CheckpointDistance(comparison.dumped_at, measure(there, here))
+            idle = self._recorded.idle_streams(status)
+            distance = CheckpointDistance(comparison.dumped_at, measure(there, here, idle))
             break
         return distance, settings
 
