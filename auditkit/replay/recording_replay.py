@@ -269,7 +269,6 @@ class _Replay:
         self, differing: RankMismatch, runs: list[LiveComparison]
     ) -> tuple[CheckpointDistance | None, tuple[SettingDifference, ...]]:
         """How far the states are apart, and the hyper-parameters that differ in the row."""
-        distance = None
         settings = self._recorded.settings(differing.rank, differing.mismatch, differing.groups)
         for comparison in runs:
             status = comparison.server.by_rank.get(differing.rank)
@@ -279,8 +278,9 @@ class _Replay:
             there = self._recorded.snapshot(differing.rank, comparison.dumped_at)
             idle = self._recorded.idle_streams(status)
             distance = CheckpointDistance(comparison.dumped_at, measure(there, here, idle))
-            break
-        return distance, settings
+            held = self._recorded.held_settings(differing.mismatch, there, here, distance.step)
+            return distance, (*settings, *held)
+        return None, settings
 
     def _resumed_before(self, mismatches: tuple[Mismatch, ...]) -> str:
         if not mismatches or not mismatches[0].branch.startswith("rank "):
