@@ -74,7 +74,7 @@ from auditkit.records.plan import (
 from auditkit.records.plug_in import (
     PlugIn,
 )
-from auditkit.records.power import PowerPoint, PowerReport, PowerRow, SeedCost
+from auditkit.records.power import NoSpread, PowerPoint, PowerReport, PowerRow, SeedCost
 from auditkit.records.recording import (
     CheckpointRecord,
     RankRecord,
@@ -130,6 +130,7 @@ __all__ = [
     "Magnitude",
     "MeasureRecord",
     "Need",
+    "NoSpread",
     "Observed",
     "OpenedFile",
     "OpenedFiles",

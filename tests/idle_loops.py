@@ -21,11 +21,13 @@ class IdleLoop:
         out: Where it records.
         lr: Its learning rate.
         halved_at: The step in which that is halved; 0 for none.
+        every: Steps between its checkpoints; 0 for none.
     """
 
     out: Path
     lr: float = 0.5
     halved_at: int = 0
+    every: int = 0
 
     def __call__(self) -> None:
         random.seed()
@@ -34,7 +36,7 @@ class IdleLoop:
         model = torch.nn.Linear(3, 1)
         optimizer = torch.optim.SGD(model.parameters(), lr=self.lr)
         loader = DataLoader(TensorDataset(torch.randn(12, 3)), batch_size=2, shuffle=True)
-        with ak.Recorder(self.out, seed=0) as recorder:
+        with ak.Recorder(self.out, seed=0, checkpoint_every=self.every) as recorder:
             recorder.wrap(model, optimizer, loader)
             for number, (x,) in enumerate(loader, start=1):
                 optimizer.zero_grad()

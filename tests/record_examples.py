@@ -44,7 +44,7 @@ from auditkit.records.own_perturbation import OwnPerturbation
 from auditkit.records.parameter import Parameter
 from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.records.plug_in import PlugIn
-from auditkit.records.power import PowerPoint, PowerReport, PowerRow, SeedCost
+from auditkit.records.power import NoSpread, PowerPoint, PowerReport, PowerRow, SeedCost
 from auditkit.records.preflight import Cost, NudgeTrial, Preflight
 from auditkit.records.recording import CheckpointRecord, RankRecord, RecordingManifest, WorldRecord
 from auditkit.records.registration import DataIdentity, RegisterResult, Registration
@@ -776,7 +776,9 @@ EXAMPLES: tuple[Any, ...] = (
         curve=(PowerPoint(3, 0.1, 0.15),),
         cost=SeedCost(300, 1.5, 2**40),
         pilot_seeds=(0, 1),
+        left_out=(NoSpread("carry", "T", "exactly 0"),),
     ),
+    NoSpread("carry", "T", "exactly 0"),
     PowerRow("adam-reset", "T", 5, 0.1, 0.2, 40, 12, 0.3, 9, 14, 0.82),
     PowerPoint(3, 0.1, 0.15),
     SeedCost(300, 1.5, 2**40),

@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from auditkit.api import values
@@ -115,7 +115,7 @@ def by_pilot(path: Path, asked: Asked, warn: Callable[[str], None]) -> PowerRepo
         read.metric, asked.effect, asked.margin, asked.power, asked.tests or plan.n_tests, placebos
     )
     report: PowerReport = statistics.needs_of(aim, read.spreads, read.cost, plan.seeds)
-    return report
+    return replace(report, left_out=(*read.zero, *report.left_out))
 
 
 def _warn(line: str) -> None:

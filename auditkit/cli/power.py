@@ -24,7 +24,7 @@ from auditkit.formats import canonical
 from auditkit.records.metric_names import base_metric
 from auditkit.records.plan import DISTANCE_METRICS, as_typed
 from auditkit.records.plan_values import spelled_seeds
-from auditkit.records.power import POWER, PowerReport, PowerRow
+from auditkit.records.power import MOST_SIMULATED, POWER, PowerReport, PowerRow
 
 
 @click.command(cls=Command)
@@ -87,7 +87,8 @@ def _positive(option: str, text: str) -> float:
 def _print(report: PowerReport) -> None:
     out = console()
     print_facts(out, _facts(report), width=30)
-    print_table(out, "power", [_cells(row) for row in report.rows], title="seeds needed")
+    rows = [_cells(row) for row in report.rows]
+    print_table(out, "power", rows, title="seeds needed", notes=_left_out(report))
     curve = [
         (str(point.seeds), f"{point.power:.2f}", fixed(point.power_simulated))
         for point in report.curve
@@ -101,11 +102,19 @@ def _print(report: PowerReport) -> None:
     out.print(_sentence(report))
 
 
+def _left_out(report: PowerReport) -> list[str]:
+    """What of the pilot has no row, a line for each reason."""
+    places: dict[str, list[str]] = {}
+    for one in report.left_out:
+        places.setdefault(one.why, []).append(f"{as_typed(one.perturbation)} at {one.time}")
+    return [f"without a spread, {why}: {', '.join(each)}" for why, each in places.items()]
+
+
 def _tests(report: PowerReport) -> str:
     """Which test each column of the curve is of, and which of them gives the verdict."""
     if base_metric(report.metric) not in DISTANCE_METRICS:
         return "relabeling: the sign-flip test, simulated; the verdict follows the t test"
-    if all(point.power_simulated is None for point in report.curve):
+    if not _is_simulated(report):
         return (
             "a distance is judged by the permutation, which is not simulated here: this is not it"
         )
@@ -124,12 +133,11 @@ def _facts(report: PowerReport) -> Iterator[tuple[str, str]]:
     yield "alpha", size
     if base_metric(report.metric) in DISTANCE_METRICS:
         why = "with less the permutation test cannot reach it, whatever the data"
-        simulated = any(row.seeds_simulated is not None for row in report.rows)
         yield (
             "test",
             "the permutation, which judges a distance, in studies simulated from the pilot's own "
             "seeds; beside it the paired t test of the excess"
-            if simulated
+            if _is_simulated(report)
             else "the numbers are the paired t test's of the excess; a study judges a distance by "
             "the permutation, which is not simulated here and may need more or fewer",
         )
@@ -141,6 +149,11 @@ def _facts(report: PowerReport) -> Iterator[tuple[str, str]]:
             "simulated",
         )
     yield "fewest seeds", f"{report.fewest}: {why}"
+
+
+def _is_simulated(report: PowerReport) -> bool:
+    """Whether studies were simulated, whatever came of it."""
+    return any(point.power_simulated is not None for point in report.curve)
 
 
 def _cells(row: PowerRow) -> tuple[str, ...]:
@@ -219,4 +232,12 @@ def _sentence(report: PowerReport) -> str:
 def _without_answer(report: PowerReport) -> str:
     """What the sentence does not hold for."""
     places = [_place(row) for row in report.rows if row.seeds is None]
-    return f" Not of {', '.join(places)}: no number of seeds within reason does." if places else ""
+    text = f" Not of {', '.join(places)}: no number of seeds within reason does." if places else ""
+    open_ = [r for r in report.rows if r.seeds is not None and r.seeds_simulated is None]
+    if open_ and base_metric(report.metric) in DISTANCE_METRICS and _is_simulated(report):
+        text += (
+            " The permutation of labels within seeds, which gives a distance its verdict, does not "
+            f"reach that power in simulated studies of up to {MOST_SIMULATED} seeds of "
+            f"{', '.join(map(_place, open_))}."
+        )
+    return text

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from auditkit.diagnose.runs import ComparedRun, TraceSource
-from auditkit.evidence.settings import SettingDifference, setting_differences
+from auditkit.evidence.settings import SettingDifference, held_settings, setting_differences
 from auditkit.formats.group_values import (
     GROUPS,
     group_values,
@@ -40,6 +40,12 @@ def settings_of(
         step = first_steps[column]
         values, seen = _values(left, right, column, step)
         found += setting_differences(*values, step, seen)
+    common = set(left[1].snapshots) & set(right[1].snapshots)
+    for at in sorted(at for at in common if at >= min(first_steps.values(), default=0)):
+        here, there = (run.tensors(source.snapshots[at]) for run, source in (left, right))
+        columns = {name: step for name, step in first_steps.items() if step <= at}
+        found += held_settings(here, there, at, columns)
+        break
     return tuple(found)
 
 

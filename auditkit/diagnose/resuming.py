@@ -65,7 +65,9 @@ def try_resume(
             return str(Path(scratch) / f"state-{rank}.safetensors")
 
         dump = RowsTask(last_step=step + 1, dump_at=step)
-        go_on = RowsTask(first_step=step + 1, last_step=whole.steps)
+        # A loop that ended by itself sent the state at its end, too, after its last step.
+        last = max(row.first_step for rows in whole.rows.values() for row in rows)
+        go_on = RowsTask(first_step=step + 1, last_step=last)
         try:
             begun = run_trial(config, lambda rank: replace(dump, dump_to=path_of(rank)))
             resumed = run_trial(

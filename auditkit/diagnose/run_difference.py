@@ -353,9 +353,7 @@ class _Comparison:
             return None
         here = self._left.tensors(ours.snapshots[step])
         there = self._right.tensors(theirs.snapshots[step])
-        idle = _idle(ours, theirs)
-        found = [apart for apart in measure(here, there) if apart.component not in idle]
-        return SnapshotDistance(step, tuple(found))
+        return SnapshotDistance(step, measure(here, there, _idle(ours, theirs)))
 
     def _compare_outcomes(self, label: str, ours: str, theirs: str) -> None:
         here, there = self._left.outcome(ours), self._right.outcome(theirs)

@@ -6,14 +6,17 @@ runs have; an edit can be as small, so a distance never proves that there was no
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from auditkit.errors import JsonError
+from auditkit.formats.data_position import position_digests
 from auditkit.formats.outcome_names import (
     is_real,
     is_recalibrated,
@@ -23,7 +26,7 @@ from auditkit.formats.outcome_names import (
 )
 from auditkit.formats.recipes import ITEM_BYTES
 from auditkit.formats.run_files import Outcome
-from auditkit.formats.snapshot_file import raw_components
+from auditkit.formats.snapshot_file import LOADER, raw_components
 from auditkit.records.report import Distance
 from auditkit.records.tensor import RawTensor
 
@@ -62,13 +65,17 @@ class Magnitude:
 
 
 def measure(
-    left: tuple[Mapping[str, RawTensor], object], right: tuple[Mapping[str, RawTensor], object]
+    left: tuple[Mapping[str, RawTensor], object],
+    right: tuple[Mapping[str, RawTensor], object],
+    idle: Collection[str] = (),
 ) -> tuple[Magnitude, ...]:
     """Compare two snapshots.
 
     Args:
         left: Tensors and metadata of one file.
         right: Those of the other.
+        idle: Components that are not compared, such as random streams that nothing drew from;
+            where these stood is no difference of a data position, either.
 
     Returns:
         A record for every component that differs, by name.
@@ -78,15 +85,34 @@ def measure(
     """
     here, there = raw_components(*left), raw_components(*right)
     found = []
-    for name in sorted(set(here) | set(there)):
+    for name in sorted((set(here) | set(there)) - set(idle)):
         ours, our_aliases = here.get(name, ({}, {}))
         theirs, their_aliases = there.get(name, ({}, {}))
         magnitude = _compare(
             name, ours, theirs, set(our_aliases.items()) ^ set(their_aliases.items())
         )
-        if magnitude is not None:
-            found.append(magnitude)
+        if magnitude is None or (
+            name.partition("/")[0] == LOADER
+            and (magnitude.elements, magnitude.unmeasured) == (0, ("",))
+            and _is_same_position(ours.get(""), theirs.get(""), idle)
+        ):
+            continue
+        found.append(magnitude)
     return tuple(found)
+
+
+def _is_same_position(left: object, right: object, idle: Collection[str]) -> bool:
+    """Whether two data positions differ in nothing but streams that nothing drew from."""
+    if not isinstance(left, bytes) or not isinstance(right, bytes):
+        return False
+    try:
+        here, there = (
+            position_digests(text, lambda rest: hashlib.sha256(rest).digest())
+            for text in (left, right)
+        )
+    except JsonError:
+        return False
+    return not {name for name, _ in here.items() ^ there.items()} - set(idle)
 
 
 def _compare(

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+
+from auditkit.formats.group_values import GROUPS, group_values
+from auditkit.formats.snapshot_file import raw_components
+from auditkit.records.tensor import RawTensor
+
+Snapshot = tuple[Mapping[str, RawTensor], object]
 
 
 @dataclass(frozen=True)
@@ -51,3 +57,32 @@ def setting_differences(
         here, there = (str(side[full]) if full in side else None for side in (left, right))
         found.append(SettingDifference(name, f"{place}]", here, there, step, seen))
     return tuple(found)
+
+
+def held_settings(
+    left: Snapshot, right: Snapshot, at: int, first_steps: Mapping[str, int]
+) -> Iterator[SettingDifference]:
+    """What the groups of optimizers that are extras do not share.
+
+    No row has these values, as it has those of the first optimizer, so two snapshots tell them.
+
+    Args:
+        left: Tensors and metadata of one file.
+        right: Those of the other.
+        at: The step before which both were taken.
+        first_steps: The first step at which each component differs.
+
+    Raises:
+        FormatError: When one of them is no snapshot.
+    """
+    here, there = raw_components(*left), raw_components(*right)
+    for name in sorted(here.keys() & there.keys() & first_steps.keys()):
+        if name.startswith("extras/"):
+            values = [_held(name, part[name][0]) for part in (here, there)]
+            seen = "or earlier" if at > first_steps[name] else ""
+            yield from setting_differences(values[0], values[1], at, seen)
+
+
+def _held(name: str, entries: Mapping[str, RawTensor | bytes]) -> Mapping[str, object]:
+    text = entries.get(f"{GROUPS}#")
+    return group_values(f"{name}/{GROUPS}", text if isinstance(text, bytes) else None)

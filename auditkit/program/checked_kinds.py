@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from auditkit.errors import ProgramError
 from auditkit.formats.quote import class_of
@@ -21,6 +22,16 @@ from auditkit.records.plan_values import shown
 _BY_NAME = ("data_changes", "probes", "measures")
 #: Most batches of a step, as many as a study has steps.
 _MOST_BATCHES = 10**9
+
+#: What is trained and by what: its class, and what to do with several.
+_TRAINED: Mapping[str, tuple[type, str]] = {
+    "model": (nn.Module, "several are one: nn.ModuleDict({...}) (auditkit explain several models)"),
+    "optimizer": (
+        torch.optim.Optimizer,
+        "give the one that treatments act on, the others in extras={'name': ...}, and take all "
+        "steps in a step= of your own (auditkit explain several optimizers)",
+    ),
+}
 
 #: What each function is called with.
 _FUNCTIONS: Mapping[str, tuple[str, ...]] = {
@@ -42,6 +53,7 @@ def check_kinds(program: Any) -> None:
     Raises:
         ProgramError: Naming the field.
     """
+    _check_trained(program)
     wrong = wrong_object(
         scheduler=program.scheduler,
         scaler=program.scaler,
@@ -74,6 +86,15 @@ def check_kinds(program: Any) -> None:
         _check_function(f"data_changes[{shown(name)}]", change, _FUNCTIONS["augment"])
     _check_said(program.data_version, program.difficulty)
     _check_numbers(program.accumulate, program.clip_grad_norm)
+    _check_used(program)
+
+
+def _check_trained(program: Any) -> None:
+    for name, (kind, several) in _TRAINED.items():
+        if not isinstance(value := getattr(program, name), kind):
+            is_several = isinstance(value, (list, tuple, Mapping))
+            expected = f"{kind.__module__}.{kind.__name__}"
+            raise _wrong(name, expected, value, several if is_several else None)
 
 
 def as_loss(value: object, name: str) -> float | None:
@@ -149,6 +170,22 @@ def _check_numbers(accumulate: object, clip: object) -> None:
         raise ProgramError(f"clip_grad_norm must be a number of at least 0, not {shown(clip)}")
 
 
+def _check_used(program: Any) -> None:
+    """Refuse what auditkit's own step would do, where it is not taken."""
+    given = {
+        "accumulate": program.accumulate > 1,
+        "clip_grad_norm": program.clip_grad_norm is not None,
+    }
+    for name, is_given in given.items():
+        if program.step is not None and is_given:
+            raise ProgramError(
+                f"Program.{name} would do nothing: it is of the step that auditkit takes, and "
+                "there is a step= of the program's own",
+                found=f"{name}={getattr(program, name)}",
+                hint=f"leave {name}= out, and do it in the step (auditkit explain step=)",
+            )
+
+
 def _check_function(name: str, function: Any, arguments: tuple[str, ...]) -> None:
     if not callable(function):
         raise _wrong(name, "a function", function)
@@ -180,7 +217,6 @@ def _place(function: Any) -> str | None:
     return None if code is None else f"{Path(code.co_filename).name}:{code.co_firstlineno}"
 
 
-def _wrong(name: str, expected: str, found: object) -> ProgramError:
-    return ProgramError(
-        f"Program.{name} has the wrong type", expected=expected, found=class_of(found)
-    )
+def _wrong(name: str, expected: str, found: object, hint: str | None = None) -> ProgramError:
+    what = f"Program.{name} has the wrong type"
+    return ProgramError(what, expected=expected, found=class_of(found), hint=hint)

@@ -81,9 +81,11 @@ class Program:
             :class:`auditkit.observe.state.components.TrainingObjects`; and generators that follow
             the sample and not the position, as ``auditkit.PerSample(generator)``.
         step: ``step(program, batch, t)`` replaces the default step of batch number t (from 1)
-            and returns the loss, a float, or None. The batch is None without a loader.
-        accumulate: Batches whose gradients are summed up before each optimizer step.
-        clip_grad_norm: Largest gradient norm, or None.
+            and returns the loss, a float, or None. The batch is None without a loader. It also
+            steps schedulers (but at an epoch's end) and averages.
+        accumulate: Batches whose gradients are summed up before each optimizer step; not with a
+            ``step`` of the program's own.
+        clip_grad_norm: Largest gradient norm, or None; as ``accumulate``.
         on_epoch_end: ``on_epoch_end(program, epoch)``, called after each epoch (from 0).
         recalibrate: ``recalibrate(model, batch)`` calls the model on a batch, for BatchNorm's
             statistics; what it returns is dropped. By default ``loss`` does that.
@@ -131,15 +133,6 @@ class Program:
     difficulty: Any = None
 
     def __post_init__(self) -> None:
-        kinds = {"model": nn.Module, "optimizer": torch.optim.Optimizer}
-        for name, kind in kinds.items():
-            value = getattr(self, name)
-            if not isinstance(value, kind):
-                raise ProgramError(
-                    f"Program.{name} has the wrong type",
-                    expected=f"{kind.__module__}.{kind.__name__}",
-                    found=class_of(value),
-                )
         check_kinds(self)
         check_data_source(self)
         check_observables(self.probe, self.probes, self.measures)

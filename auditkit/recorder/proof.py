@@ -280,7 +280,8 @@ class BegunCounters:
                 _LOG.warning(
                     "auditkit: numbers by which the script counts the steps itself began anew "
                     "where this resume went on: after step %d, %s; what looks at them comes later "
-                    "than it did: take rec.step, or register them with extras=",
+                    "than it did: take rec.step, or register them with extras= "
+                    "(auditkit explain rec.step)",
                     *(step, ", ".join(shown)),
                 )
             self._noted = {}

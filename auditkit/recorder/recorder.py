@@ -240,7 +240,7 @@ class Recorder:
 
     @property
     def step(self) -> int:
-        """Steps that were taken, those before the checkpoint that was resumed from included."""
+        """Steps that have ended, those before a resume included; 0 in the first batch."""
         return self._require_backend().step
 
     @property

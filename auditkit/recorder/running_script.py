@@ -74,7 +74,9 @@ def _options(command: Sequence[str]) -> Iterator[str]:
 
 
 def _name(option: str) -> str:
-    """What an option sets; an argument without a name is one of its own."""
+    """What an option sets; empty of an argument without a name, of which the place decides."""
+    if not option.startswith("-") and "=" not in option:
+        return ""
     name, _, _ = option.partition(" " if option.startswith("-") and " " in option else "=")
     return name
 

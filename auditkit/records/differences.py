@@ -68,6 +68,8 @@ _REASONS = {
     "that no checkpoint holds; or the data are others now",
     "RNG drift": "something draws by a counter, a generator or a further loader that no "
     "checkpoint holds",
+    "scheduler": "it is stepped with a number that begins anew (a loss or a metric that the loop "
+    "sums up over the epoch), or by a counter of the loop",
     "settings": "a scheduler that is not registered, or a counter of the loop, sets it",
     "state drift": "the step used what no checkpoint holds: a generator or counter of the loop, "
     "an optimizer inside the optimizer, a further model",
@@ -77,6 +79,8 @@ _REMEDIES = {
     "order drift": "extras={NAME: an object with state_dict and load_state_dict}",
     "data drift": "extras={NAME: generator}",
     "RNG drift": "extras={NAME: generator}, or a further loader by position",
+    "scheduler": "extras={NAME: an object with state_dict and load_state_dict that keeps the "
+    "sums}, or count with rec.step, rec.epochs and rec.enumerate",
     "settings": "scheduler=, or count with rec.step, rec.epochs and rec.enumerate",
     "state drift": "further models and optimizers by position, generators and counters by "
     "extras={NAME: object}",
@@ -94,6 +98,8 @@ def resume_remedy(component: str) -> str:
 
 
 def _key(component: str) -> str:
+    if component == "scheduler":  # which is registered, or it were no component
+        return component
     if component.partition("/")[0] in _SETTINGS:
         return "settings"
     kind = kind_of(component)

@@ -8,6 +8,9 @@ from typing import Final
 #: Aim of a plan that names none.
 POWER: Final = 0.8
 
+#: Seeds up to which studies are simulated: each of some thousands is tested by its relabelings.
+MOST_SIMULATED: Final = 200
+
 
 @dataclass(frozen=True)
 class PowerRow:
@@ -79,6 +82,21 @@ class SeedCost:
 
 
 @dataclass(frozen=True)
+class NoSpread:
+    """A perturbation and time of a pilot that says nothing of how far seeds spread.
+
+    Attributes:
+        perturbation: Branch of the pilot.
+        time: When it was measured.
+        why: ``exactly 0``, ``the same in every seed``, ``fewer than two pairs``.
+    """
+
+    perturbation: str
+    time: str
+    why: str
+
+
+@dataclass(frozen=True)
 class PowerReport:
     """An answer to *how many seeds*.
 
@@ -96,6 +114,7 @@ class PowerReport:
             the first one. It goes on to the answers of both tests.
         cost: Of one seed; None without a pilot.
         pilot_seeds: Seeds that the confirmatory study must not use again.
+        left_out: What of the pilot has no row.
     """
 
     metric: str
@@ -109,6 +128,7 @@ class PowerReport:
     curve: tuple[PowerPoint, ...]
     cost: SeedCost | None
     pilot_seeds: tuple[int, ...]
+    left_out: tuple[NoSpread, ...] = ()
 
     @property
     def of_curve(self) -> PowerRow:

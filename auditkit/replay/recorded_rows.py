@@ -7,7 +7,12 @@ from dataclasses import replace
 
 from auditkit.evidence.comparison import Mismatch, compare_commitments, compare_rows
 from auditkit.evidence.reader import RecordingEvidence
-from auditkit.evidence.settings import SettingDifference, setting_differences
+from auditkit.evidence.settings import (
+    SettingDifference,
+    Snapshot,
+    held_settings,
+    setting_differences,
+)
 from auditkit.evidence.still_streams import still_streams
 from auditkit.formats.group_values import (
     Plain,
@@ -103,6 +108,13 @@ class RecordedRows:
             *_differences(counted, here, step, seen),
             *_differences(*self._group_texts(frozen, others), step, "" if frozen else _AT_END),
         )
+
+    def held_settings(
+        self, mismatch: Mismatch, there: Snapshot, here: Snapshot, taken_after: int
+    ) -> Iterator[SettingDifference]:
+        """The same of optimizers that are extras, by a checkpoint's state there and here."""
+        first = dict.fromkeys((mismatch.component, *mismatch.others), mismatch.step or 0)
+        yield from held_settings(there, here, taken_after + 1, first)
 
     def _group_numbers(
         self, record: RankRecord, step: int, frozen: Mapping[str, Plain]
@@ -263,6 +275,11 @@ class RecordedRows:
             for one in record.rng.streams
             if one.start not in (None, here.get(one.stream)) and one.stream not in idle
         )
+
+    def idle_streams(self, status: RankStatus) -> list[str]:
+        """Streams of a process that began elsewhere, and that nobody drew from."""
+        record = self.rank(status.rank)
+        return [] if record is None else self._idle_streams(record, status)
 
     def _idle_streams(self, record: RankRecord, status: RankStatus) -> list[str]:
         """Streams that stood elsewhere, and that nobody drew from, there or here."""

@@ -269,7 +269,6 @@ class _Replay:
         self, differing: RankMismatch, runs: list[LiveComparison]
     ) -> tuple[CheckpointDistance | None, tuple[SettingDifference, ...]]:
         """How far the states are apart, and the hyper-parameters that differ in the row."""
-        distance = None
         settings = self._recorded.settings(differing.rank, differing.mismatch, differing.groups)
         for comparison in runs:
             status = comparison.server.by_rank.get(differing.rank)
@@ -277,9 +276,11 @@ class _Replay:
                 continue
             here = store.read_tensors(comparison.dump_path(differing.rank), what="state")
             there = self._recorded.snapshot(differing.rank, comparison.dumped_at)
-            distance = CheckpointDistance(comparison.dumped_at, measure(there, here))
-            break
-        return distance, settings
+            idle = self._recorded.idle_streams(status)
+            distance = CheckpointDistance(comparison.dumped_at, measure(there, here, idle))
+            held = self._recorded.held_settings(differing.mismatch, there, here, distance.step)
+            return distance, (*settings, *held)
+        return None, settings
 
     def _resumed_before(self, mismatches: tuple[Mismatch, ...]) -> str:
         if not mismatches or not mismatches[0].branch.startswith("rank "):

@@ -23,7 +23,7 @@ from auditkit.errors import PlanError
 from auditkit.records.estimate import ALPHA, MIN_PAIRS
 from auditkit.records.metric_names import base_metric
 from auditkit.records.plan import DISTANCE_METRICS, RANGES
-from auditkit.records.power import POWER, PowerPoint, PowerReport, PowerRow, SeedCost
+from auditkit.records.power import POWER, NoSpread, PowerPoint, PowerReport, PowerRow, SeedCost
 from auditkit.statistics.moments import standard_deviation
 from auditkit.statistics.multiplicity import seeds_needed
 from auditkit.statistics.relabeling_power import (
@@ -203,19 +203,22 @@ def needs_of(
 
     Args:
         aim: What it shall show.
-        spreads: Of the pilot; those without a spread are left out.
+        spreads: Of the pilot; those without a spread are named as left out.
         cost: Of one of its seeds.
         pilot_seeds: Its seeds.
 
     Raises:
         PlanError: When no differences of the pilot have a spread.
     """
-    planned = []
+    planned, left_out = [], []
     for spread in spreads:
         sd, n = standard_deviation(np.asarray(spread.differences)), len(spread.differences)
         if sd:
             row = _row(aim, sd, upper_limit(sd, n), spread.perturbation, spread.time, n)
             planned.append(_simulated(aim, row, spread))
+        else:
+            why = "the same in every seed" if n > 1 else "fewer than two pairs"
+            left_out.append(NoSpread(spread.perturbation, spread.time, why))
     if not spreads:
         raise PlanError(
             f"no spread to plan {aim.metric} by: every effect of the pilot is exactly 0",
@@ -228,7 +231,8 @@ def needs_of(
             f"the pilot's differences of {aim.metric} have no spread",
             expected="two seeds at least, and differences that are not equal",
         )
-    return _report(aim, planned, cost, pilot_seeds)
+    report = _report(aim, planned, cost, pilot_seeds)
+    return replace(report, left_out=tuple(left_out))
 
 
 def needs_of_sd(aim: Aim, sd: float) -> PowerReport:

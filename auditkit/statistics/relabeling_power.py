@@ -18,6 +18,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from auditkit.records.power import MOST_SIMULATED
 from auditkit.statistics.moments import standard_deviation
 
 Values = NDArray[np.float64]
@@ -26,7 +27,7 @@ Values = NDArray[np.float64]
 STUDIES = 2_000
 
 #: No plan of more seeds is simulated.
-MOST_SEEDS = 200
+MOST_SEEDS = MOST_SIMULATED
 
 #: Labelings that are all counted, and how many are drawn where there are more; as many are drawn
 #: as make the smallest p a tenth of alpha, within these limits.

@@ -65,6 +65,7 @@ from auditkit.study.replicas import refuse_parted_branches, refuse_unchanged_dat
 from auditkit.study.request import StudyRequest
 from auditkit.study.samples import unmeasured_samples
 from auditkit.study.seed_runs import Report, run_seeds, workers_of
+from auditkit.study.unmoved import unmoved_notes
 from auditkit.study.variables import unreplayed_variables
 from auditkit.version import __version__
 
@@ -197,6 +198,8 @@ def _warn_of_manifest(request: StudyRequest, manifest: StudyManifest, warn: Warn
     for records in (manifest.seeds, *(fork.seeds for fork in manifest.further)):
         if gone := divergence_note(records):
             warn(gone)
+    for note in unmoved_notes(manifest.seeds, manifest.plan.horizon):
+        warn(note)
     for text in manifest.environment.contradictions(request.plan.threads):
         warn(f"this run will not verify: {text}; leave it to the plan")
     for (first, again), names in equal_seeds(manifest.seeds).items():

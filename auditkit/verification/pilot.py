@@ -16,7 +16,7 @@ from auditkit.records.fork_points import marked
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.metric_names import base_metric
 from auditkit.records.plan import DISTANCE_METRICS, StudyPlan
-from auditkit.records.power import SeedCost
+from auditkit.records.power import NoSpread, SeedCost
 from auditkit.statistics.estimands import estimate
 from auditkit.statistics.outcomes import (
     SeedOutcomes,
@@ -41,12 +41,14 @@ class Pilot:
         metric: The metric.
         spreads: One a perturbation and time.
         cost: Of one seed.
+        zero: Of which perturbations and times there is nothing to plan with: bits are equal.
     """
 
     plan: StudyPlan
     metric: str
     spreads: tuple[Spread, ...]
     cost: SeedCost
+    zero: tuple[NoSpread, ...]
 
 
 def read_pilot(path: Path, request: VerifyRequest, metric: str | None) -> Pilot:
@@ -88,7 +90,8 @@ def read_pilot(path: Path, request: VerifyRequest, metric: str | None) -> Pilot:
         for row in rows
         if not row.exactly_zero
     )
-    return Pilot(plan, wanted, spreads, _cost(manifest))
+    zero = (NoSpread(row.perturbation, row.time, "exactly 0") for row in rows if row.exactly_zero)
+    return Pilot(plan, wanted, spreads, _cost(manifest), tuple(zero))
 
 
 def pilot_seeds(path: Path, request: VerifyRequest) -> PilotSeeds:

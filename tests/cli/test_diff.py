@@ -119,6 +119,17 @@ def test_streams_that_nobody_seeds_and_nobody_draws_from_are_a_note(tmp_path: Pa
     assert "RNG drift" not in text
 
 
+def test_where_streams_that_nobody_draws_from_stood_is_in_no_table_of_sizes(
+    tmp_path: Path,
+) -> None:
+    for name, lr in {"a": 0.5, "b": 0.25}.items():
+        IdleLoop(tmp_path / name, lr=lr, every=2)()
+    done = diff(tmp_path / "a", tmp_path / "b", "--json")
+    (trace,) = json.loads(done.out)["traces"]
+    components = [apart["component"] for apart in trace["distance"]["components"]]
+    assert components == ["grad", "param_groups", "params"]
+
+
 def test_a_learning_rate_is_told_in_numbers(tmp_path: Path) -> None:
     loop = InProcessLoop(tmp_path / "a", checkpoint_every=0, epochs=1)
     record(loop)

@@ -55,6 +55,16 @@ def test_a_repeatable_loop_and_a_repeatable_program(loop: Loop, call: Call) -> N
     )
 
 
+def test_a_loop_that_ends_before_the_steps_that_are_compared_is_resumed_to_its_end(
+    loop: Loop, call: Call
+) -> None:
+    done = call("--steps", "100", "--", "python", "train.py", script=loop)
+    assert (done.code, done.err) == (0, "")
+    assert (
+        "A resume is exact: from a checkpoint after step 12, 12 rows were given again" in done.out
+    )
+
+
 def test_a_resume_that_is_not_exact_is_told_with_what_to_register(loop: Loop, call: Call) -> None:
     class Counting(Loop):
         def _model(self) -> nn.Module:

@@ -52,6 +52,11 @@ def test_a_pilot_is_read_and_its_spread_is_planned_with(shell: Shell) -> None:
         upper = upper_limit(sd, len(theirs["per_seed"]))
         assert row["upper_sd"] == pytest.approx(upper, rel=1e-9)
         assert row["seeds"] == seeds_for_t_test(0.2 / upper, 0.8, 0.05 / n_tests)
+    zero = {place for place, row in rows.items() if row["exactly_zero"]}
+    assert ("carry", "T") in zero
+    left_out = {(row["perturbation"], row["time"]): row["why"] for row in found["left_out"]}
+    assert {place for place, why in left_out.items() if why == "exactly 0"} == zero
+    assert len(found["rows"]) + len(left_out) == n_tests
     assert found["rows"] == sorted(found["rows"], key=lambda row: -row["upper_sd"])
     assert found["cost"]["bytes"] > 0
     shown = shell("power", "a", "--effect", "0.2", "--metric", "nll").out
@@ -237,3 +242,34 @@ def test_a_distance_is_planned_by_the_permutation_where_it_is_simulated(
     assert f"{row.seeds_simulated} seeds detect a difference of 0.1 in tv" in out
     assert "(permutation of labels within seeds, one-sided, simulated from" in out
     assert "in studies simulated from the pilot's own seeds" in out
+
+
+def test_a_distance_that_the_permutation_does_not_detect_is_named_in_the_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relabeling_power, "STUDIES", 40)
+    monkeypatch.setattr(relabeling_power, "MOST_SEEDS", 20)
+    labelled = tuple((0.2 + gap, 0.1, 0.11, 0.09) for gap in (0.0, 3.0, 6.0))
+    spreads = [Spread("wide", "T", (0.1, 3.1, 6.1), labelled)]
+    report = needs_of(Aim("tv", 0.1, placebos=3), spreads, None, (0, 1, 2))
+    assert report.rows[0].seeds is not None
+    assert report.rows[0].seeds_simulated is None
+    command._print(report)
+    out = " ".join(capsys.readouterr().out.split())
+    assert "(paired t test, two-sided, " in out
+    assert "in simulated studies of up to 200 seeds of wide at T." in out
+    assert "in studies simulated from the pilot's own seeds" in out
+
+
+def test_what_has_no_spread_is_named_below_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    spreads = [
+        Spread("a", "T", (0.0, 1.0, 2.0)),
+        Spread("b", "t0+W", (1.0, 1.0, 1.0)),
+        Spread("b", "T", (0.0, 0.0, 0.0)),
+        Spread("c", "T", (1.0,)),
+    ]
+    report = needs_of(Aim("nll", 1.0), spreads, None, (0, 1, 2))
+    command._print(report)
+    out = " ".join(capsys.readouterr().out.split())
+    assert "without a spread, the same in every seed: b at t0+W, b at T" in out
+    assert "without a spread, fewer than two pairs: c at T" in out

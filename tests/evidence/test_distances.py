@@ -235,3 +235,18 @@ def test_what_has_no_number_is_named() -> None:
         assert (found.unmeasured, found.absolute) == (("x",), None)
     (found,) = measure(snapshot(x=b"1"), snapshot(y=b"1"))
     assert found.unmeasured == ("x", "y")
+
+
+def position(**parts: int) -> tuple[Mapping[str, RawTensor], object]:
+    """A snapshot with nothing but a data position."""
+    names = [name.replace("_", "/") for name in parts]
+    tree = {"$": "dict", "keys": names, "values": list(parts.values())}
+    return {}, {"format": FORMAT, "components": {"loader/val": {"": {"json": tree}}}}
+
+
+def test_where_an_idle_stream_stood_is_no_difference_of_a_position() -> None:
+    here, there = position(epoch=1, rng_numpy=1), position(epoch=1, rng_numpy=2)
+    assert measure(here, there, ["rng/numpy"]) == ()
+    for other, idle in [(there, ["rng/python"]), (position(epoch=2, rng_numpy=2), ["rng/numpy"])]:
+        (found,) = measure(here, other, idle)
+        assert (found.component, found.unmeasured) == ("loader/val", ("",))

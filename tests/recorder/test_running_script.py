@@ -22,6 +22,8 @@ from auditkit.recorder.running_script import argument_changes, command_now
         ("--lr 1 --amp data", "--lr 2 --amp data", "--lr 1 -> --lr 2"),
         ("--lr=1 -v", "--lr=2", "--lr=1 -> --lr=2, -v left out"),
         ("a b", "b a", "their order"),
+        ("out 37", "out 0", "37 -> 0"),
+        ("out 37 x", "other 0", "out -> other, 37 -> 0, x left out"),
         ("", "'x= \n\x1b'", "'x= \\n\\x1b' added"),
         ("", " ".join("abcdefghij"), ", ".join(f"{c} added" for c in "abcdefgh") + " and 2 more"),
     ],

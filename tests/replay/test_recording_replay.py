@@ -276,6 +276,14 @@ def test_streams_that_nobody_draws_from_make_no_nondeterminism(tmp_path: Path) -
     assert (found.partings[0].component, found.partings[0].others) == ("param_groups", ())
 
 
+def test_where_streams_that_nobody_draws_from_stood_is_no_distance(tmp_path: Path) -> None:
+    loop = IdleLoop(tmp_path / "run", every=2)
+    loop()
+    distance = replay_in_process(read(loop.out), replace(loop, lr=0.25)).distance
+    assert distance is not None
+    assert [apart.component for apart in distance.components] == ["grad", "param_groups", "params"]
+
+
 def test_a_command_without_a_loop_decides_nothing(
     recorded: tuple[Loop, RecordingEvidence],
 ) -> None:
