@@ -21,7 +21,7 @@ from auditkit.formats import canonical
 from auditkit.formats.structure import from_dict, prepare, to_dict
 from auditkit.processes.forking import serve
 from auditkit.processes.freed_memory import keep_freed_memory
-from auditkit.processes.job_endings import ANSWERED
+from auditkit.processes.job_endings import answered
 from auditkit.processes.program_servers import LOADED, OUTDATED
 from auditkit.processes.told_errors import describe_error
 from auditkit.records.job import Job, Progress
@@ -54,7 +54,7 @@ def worker(control: int) -> None:
         try:
             result = run_job(job, _reporter(answer), told.readline, lent)
             answer("result", to_dict(result))
-            status = ANSWERED
+            status = answered()
         except AuditError as error:
             answer("error", describe_error(error))
             status = 1  # of a branch: there is no need for the next one

@@ -175,7 +175,7 @@ def adopt(
     """
     _adopted.clear()
     objects = () if plan is None else plan.objects
-    of_module = (value for value in values if isinstance(value, Perturbation))
+    of_module = (value for value in values if issubclass(type(value), Perturbation))
     for perturbation in (*objects, *of_module):
         assert isinstance(perturbation, Perturbation)  # noqa: S101 # a plan takes no other
         name = perturbation.own.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass, field
 
 from auditkit.processes.side_by_side import REPLICA
@@ -9,8 +10,47 @@ from auditkit.records.job import Job
 from auditkit.records.results import BranchesResult
 
 #: Exit status of a process that has answered for what it did; of a program that ends its process
-#: by itself any other is likelier, and 0 likeliest.
+#: by itself any other is likelier, and 0 likeliest. Who waits for a fork asks its `Answer`.
 ANSWERED = 87
+
+#: Of a fork: what it was forked for.
+_expected: list[Answer] = []
+
+
+class Answer:
+    """Whether a fork has answered, in memory that it shares with who waits for it.
+
+    A program may end its process with any exit status.
+    """
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, 1)
+
+    def __bool__(self) -> bool:
+        return self._memory[0] != 0
+
+    def expect(self) -> None:
+        """Of the fork: this is what :func:`answered` gives."""
+        _expected[:] = [self]
+
+    def give(self) -> None:
+        """The fork has answered."""
+        self._memory[0] = 1
+
+    def close(self) -> None:
+        """Nobody asks any more."""
+        self._memory.close()
+
+
+def answered() -> int:
+    """Note that this process has answered for what it did.
+
+    Returns:
+        The exit status to end it with.
+    """
+    for answer in _expected:
+        answer.give()
+    return ANSWERED
 
 
 @dataclass

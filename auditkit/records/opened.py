@@ -24,7 +24,8 @@ _WHY: dict[Reason, str] = {
     "elsewhere": "give the folder of the data as an --arg of the factory, so that they are listed",
     "not read": "they could not be read again",
     "too much": f"a process hashes no more than {MAX_HASHED // 2**30} GiB",
-    "changed": "they changed while the study ran",
+    "changed": "they changed while the study ran: unless the program wrote them itself, some seeds "
+    "were trained on other bytes, and no replay can give both",
 }
 
 

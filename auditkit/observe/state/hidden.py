@@ -23,6 +23,7 @@ from auditkit.formats.quote import printable
 from auditkit.observe.state.frames import OWN_PACKAGE
 from auditkit.observe.state.marks import Marks, is_iterator
 from auditkit.observe.state.reach import is_library_class, is_library_module, reachable
+from auditkit.observe.values.own_attributes import own_dict, own_slots
 
 #: Things that are named, and characters of each name.
 _MOST_NAMED, _MOST_SHOWN = 5, 80
@@ -76,16 +77,17 @@ def _kept(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     """What one object keeps where no snapshot looks."""
     if _is_one_thing(value):
         yield path, value
-    elif isinstance(value, types.FunctionType):
+    elif type(value) is types.FunctionType:
         yield from _of_function(path, value)
-    elif not isinstance(value, type):
+    elif not issubclass(type(value), type):
         yield from _of_class(type(value))
-        yield from ((f"{path}.{name}", item) for name, item in _slots(value))
-        if isinstance(value, nn.Module):
+        if _is_users(type(value)):
+            yield from ((f"{path}.{name}", item) for name, item in own_slots(value))
+        if issubclass(type(value), nn.Module):
             yield f"the class of {path}", type(value).__qualname__
         elif "'s " in path and _is_users(type(value)):
-            attributes = getattr(value, "__dict__", {})
-            yield from ((f"{path}.{name}", item) for name, item in attributes.items())
+            attributes = [*own_dict(value).items()]
+            yield from ((f"{path}.{name}", item) for name, item in attributes)
 
 
 def _is_one_thing(value: object) -> bool:
@@ -96,16 +98,8 @@ def _is_one_thing(value: object) -> bool:
 def _of_class(cls: type) -> Iterator[tuple[str, Any]]:
     for kind in cls.__mro__:
         if _is_users(kind):
-            own = ((name, item) for name, item in vars(kind).items() if name[:2] != "__")
+            own = [(name, item) for name, item in vars(kind).items() if name[:2] != "__"]
             yield from ((f"{kind.__name__}.{name}", item) for name, item in own)
-
-
-def _slots(value: object) -> Iterator[tuple[str, Any]]:
-    for kind in type(value).__mro__:
-        if _is_users(kind) and "__slots__" in vars(kind):
-            for name, member in vars(kind).items():
-                if isinstance(member, types.MemberDescriptorType) and hasattr(value, name):
-                    yield name, getattr(value, name)
 
 
 def _is_users(kind: type) -> bool:
@@ -120,7 +114,7 @@ def _of_function(path: str, function: types.FunctionType) -> Iterator[tuple[str,
         if variable in function.__globals__:
             value = function.__globals__[variable]
             yield f"{function.__module__}.{variable}", value
-            if isinstance(value, type):
+            if issubclass(type(value), type):
                 yield from _of_class(value)
     for variable, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
         try:

@@ -29,11 +29,15 @@ import torch
 from torch import Tensor, nn
 
 from auditkit.observe.state.frames import local_names
+from auditkit.observe.state.reach import is_library_class
+from auditkit.observe.values.own_attributes import own_dict
 
 _SCALARS = frozenset((bool, int, float, complex, str, bytes, type(None)))
 _CONTAINERS = frozenset(
     (list, tuple, set, frozenset, deque, dict, defaultdict, Counter, OrderedDict)
 )
+#: Iterators that have a sequence say how much is left, whose class may be anybody's.
+_OF_SEQUENCES = frozenset(("iterator", "reversed"))
 _ITERATOR_MODULES = frozenset(("builtins", "itertools", "collections"))
 #: Whose objects say what they have hashed.
 _HASH_MODULES = frozenset(
@@ -59,6 +63,15 @@ class Marks:
 
     def of(self, value: Any, depth: int = _DEPTH) -> object:
         """What a value is compared by; None where it is none that is compared."""
+        try:
+            with torch._C.DisableTorchFunctionSubclass():
+                return self._of(value, depth)
+        # It may be closed, freed, not yet initialized, or changed by a thread while it is read: no
+        # look may end a study.
+        except Exception:
+            return None
+
+    def _of(self, value: Any, depth: int) -> object:
         kind = type(value)
         if kind in _SCALARS:  # of others comparing may do anything
             return (kind, value if value == value else None)  # noqa: PLR0124 # a NaN is not
@@ -90,8 +103,8 @@ class Marks:
         if isinstance(value, Tensor):
             version = 0 if value.is_inference() else value._version
             return ("tensor", id(value), version, _elements(value))
-        held = [*value.parameters(), *value.buffers()]
-        return ("module", *(self._of_torch(tensor) for tensor in held[:_N_ITEMS]))
+        few = itertools.islice(_tensors_of(value), _N_ITEMS)
+        return ("module", *(self.of(tensor) for tensor in few))
 
     def _of_iterator(self, value: Any, depth: int) -> object:
         """Where an iterator stands."""
@@ -100,8 +113,9 @@ class Marks:
             return frame and (frame.f_lasti, self.of(local_names(frame), depth - 1))
         if isinstance(value, itertools.count):
             return repr(value)
-        with contextlib.suppress(TypeError):
-            return (type(value).__name__, _left_of(value))
+        if type(value).__name__ not in _OF_SEQUENCES:
+            with contextlib.suppress(TypeError):
+                return (type(value).__name__, _left_of(value))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a later Python has no such method
             reduced: Any = getattr(value, "__reduce__", tuple)()
@@ -120,6 +134,18 @@ def is_iterator(value: object) -> bool:
     """Whether it is an iterator of Python's own, which does not say by itself where it stands."""
     kind = type(value)  # of a proxy that is: what it stands for may be gone
     return kind.__module__ in _ITERATOR_MODULES and issubclass(kind, Iterator)
+
+
+def _tensors_of(module: nn.Module) -> Iterator[Tensor]:
+    """Parameters and buffers, as they lie there and not as a class of somebody's own gives them."""
+    layers, seen = [module], {id(module)}
+    for layer in layers:  # which grows
+        held = own_dict(layer)
+        for name in ("_parameters", "_buffers"):
+            yield from (one for one in held.get(name, {}).values() if one is not None)
+        new = [one for one in held.get("_modules", {}).values() if id(one) not in seen]
+        seen.update(map(id, new))
+        layers += [one for one in new if one is not None]
 
 
 def _left_of(value: Any) -> int:
@@ -145,9 +171,10 @@ def _elements(tensor: Tensor) -> bytes | None:
     return few.view(torch.uint8).numpy().tobytes()
 
 
-def _of_array(value: Any) -> object:
+def _of_array(array: Any) -> object:
+    value = np.ndarray.view(array, np.ndarray)
     few = value.flat[:_N_ITEMS] if value.size <= _N_ITEMS else value.flat[:: value.size // _N_ITEMS]
-    return id(value), None if value.dtype.hasobject else few.tobytes()
+    return id(array), None if value.dtype.hasobject else few.tobytes()
 
 
 def _memory(value: Any) -> object:
@@ -159,6 +186,9 @@ def _memory(value: Any) -> object:
 
 
 def _position(value: Any) -> object:
+    kind: type = type(value)
+    if not is_library_class(kind):
+        return None
     with contextlib.suppress(OSError, ValueError):  # it is closed, a pipe, or in the midst of lines
         return value.tell()
     return None
@@ -169,8 +199,8 @@ _KINDS: Final[Mapping[Any, Callable[[Any], object]]] = {
     np.ndarray: _of_array,
     (bytearray, array.array, mmap.mmap): _memory,
     (ctypes.Array, ctypes.Structure, ctypes._SimpleCData): _memory,
-    SynchronizedBase: lambda value: _memory(value.get_obj()),
+    SynchronizedBase: lambda value: _memory(SynchronizedBase.get_obj(value)),
     (io.BytesIO, io.StringIO, io.BufferedIOBase, io.RawIOBase, io.TextIOWrapper): _position,
-    functools._lru_cache_wrapper: lambda value: value.cache_info(),
-    sqlite3.Connection: lambda value: value.total_changes,
+    functools._lru_cache_wrapper: functools._lru_cache_wrapper.cache_info,
+    sqlite3.Connection: sqlite3.Connection.total_changes.__get__,
 }

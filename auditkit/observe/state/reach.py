@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from auditkit.observe.values.own_attributes import own_dict, own_slots
+
 #: How far a search follows attributes, containers and closures, and how many objects it sees.
 _MAX_DEPTH = 8
 _MAX_OBJECTS = 50_000
@@ -28,6 +30,7 @@ _PLAIN_TYPES = frozenset((str, bytes, int, float, complex, bool, type(None), typ
 _LEAVES = (str, bytes, int, float, complex, bool, type(None), type, types.ModuleType, Tensor)
 _PLAIN_KEYS = (str, bytes, int, float, complex, bool, type(None))
 _CONTAINERS = (list, tuple, set, frozenset, deque, dict)
+_NAMESPACES = (types.SimpleNamespace, argparse.Namespace)
 
 #: Loggers, threads, locks and paths lead everywhere and hold nothing of the program's.
 _NOT_OPENED = sys.stdlib_module_names
@@ -65,7 +68,7 @@ def reachable(
 
 
 def _is_leaf(value: object) -> bool:
-    return type(value) in _PLAIN_TYPES or isinstance(value, _LEAVES)
+    return type(value) in _PLAIN_TYPES or issubclass(type(value), _LEAVES)
 
 
 @functools.cache
@@ -75,30 +78,27 @@ def is_library_class(kind: type) -> bool:
 
 
 def _children(path: str, value: Any, seen: set[int]) -> Iterator[Found]:
-    if isinstance(value, np.ndarray):
+    kind = type(value)  # a proxy calls itself what it stands for, which may be gone
+    if issubclass(kind, np.ndarray):
         return
-    if isinstance(value, _CONTAINERS):
+    if issubclass(kind, _CONTAINERS):
         yield from _items(path, value)
-    elif isinstance(value, functools.partial):
+    elif issubclass(kind, functools.partial):
         yield f"{path}.func", value.func
         yield from ((f"{path}.args[{i}]", item) for i, item in enumerate(value.args))
         yield from ((f"{path}.{key}", item) for key, item in value.keywords.items())
-    elif isinstance(value, types.MethodType):
+    elif issubclass(kind, types.MethodType):
         yield f"{path}.__self__", value.__self__
         yield f"{path}.__func__", value.__func__
-    elif isinstance(value, types.BuiltinMethodType):
+    elif issubclass(kind, types.BuiltinMethodType):
         yield f"{path}.__self__", value.__self__
-    elif isinstance(value, types.FunctionType):
+    elif issubclass(kind, types.FunctionType):
         yield from _function(path, value, seen)
-    elif isinstance(value, functools._lru_cache_wrapper):
+    elif issubclass(kind, functools._lru_cache_wrapper):
         yield path, value.__wrapped__
-    elif type(value).__module__.partition(".")[0] not in _NOT_OPENED or _is_namespace(value):
+    elif kind.__module__.partition(".")[0] not in _NOT_OPENED or issubclass(kind, _NAMESPACES):
         yield from ((f"{path}.{name}", item) for name, item in _attributes(value).items())
-        yield from _class(path, type(value))
-
-
-def _is_namespace(value: object) -> bool:
-    return isinstance(value, (types.SimpleNamespace, argparse.Namespace))
+        yield from _class(path, kind)
 
 
 def _items(path: str, value: Any) -> Iterator[Found]:
@@ -122,16 +122,7 @@ def _key_name(key: object, place: int) -> str:
 
 
 def _attributes(value: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for kind in type(value).__mro__:
-        slots = vars(kind).get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            member = vars(kind).get(name)
-            if isinstance(member, types.MemberDescriptorType) and hasattr(value, name):
-                found[name] = getattr(value, name)
-    own = getattr(value, "__dict__", None)
-    if isinstance(own, dict):
-        found.update(own)
+    found = {**dict(own_slots(value)), **own_dict(value)}
     return {name: item for name, item in found.items() if not _is_leaf(item)}
 
 
@@ -170,7 +161,7 @@ def _globals(path: str, function: types.FunctionType, seen: set[int]) -> Iterato
         value = there.get(name)
         if value is None or id(value) in seen:
             continue  # an attribute's name, mostly, or what a function before this one names
-        if isinstance(value, types.ModuleType) and not is_library_module(value):
+        if issubclass(type(value), types.ModuleType) and not is_library_module(value):
             for inner in names:
                 item = vars(value).get(inner)
                 if _worth_following(item):
@@ -180,10 +171,10 @@ def _globals(path: str, function: types.FunctionType, seen: set[int]) -> Iterato
 
 
 def _worth_following(value: object) -> bool:
-    if isinstance(value, types.FunctionType):
+    if type(value) is types.FunctionType:
         return not is_library_module(sys.modules.get(value.__module__ or ""))
     # Instances of installed classes too, but only to be seen: a global generator is one.
-    return not _is_leaf(value) and not isinstance(value, np.ndarray)
+    return not _is_leaf(value) and not issubclass(type(value), np.ndarray)
 
 
 @functools.lru_cache(maxsize=4096)

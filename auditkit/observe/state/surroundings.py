@@ -179,9 +179,9 @@ class Surroundings:
         roots.update(_attributes(self._objects))
         known = self._known.values()
         for path, value in reachable(roots, known, is_closed=is_closed, limit=_MAX_OBJECTS):
-            if isinstance(value, DataLoader):
+            if issubclass(type(value), DataLoader):
                 others.append(value)
-            if averages and isinstance(value, (dict, list, tuple)):
+            if averages and issubclass(type(value), (dict, list, tuple)):
                 self._averages.add(path, value)
             kind = self._kind(value)
             if kind is not None and id(value) not in self._found:
@@ -195,17 +195,16 @@ class Surroundings:
                 fresh.pop(id(value), None)
         self._found.update(fresh)
 
-    def _kind(self, value: object) -> str | None:
-        if isinstance(value, weakref.ProxyTypes):  # it says that it is what it stands for
-            return None
+    def _kind(self, value: Any) -> str | None:
+        kind = type(value)  # a proxy says that it is what it stands for
         if is_generator(value):
-            is_global = is_global_generator(value) or isinstance(value, random.SystemRandom)
+            is_global = is_global_generator(value) or issubclass(kind, random.SystemRandom)
             return None if is_global else "generator"
-        if isinstance(value, LRScheduler):
+        if issubclass(kind, LRScheduler):
             return "scheduler" if id(value.optimizer) in self._known else None
-        if isinstance(value, torch.amp.GradScaler):
+        if issubclass(kind, torch.amp.GradScaler):
             return "scaler"
-        if isinstance(value, nn.Module) and _same_shapes(value, self._objects.model):
+        if issubclass(kind, nn.Module) and _same_shapes(value, self._objects.model):
             return "averaged"
         return None
 
@@ -230,7 +229,7 @@ def _registered(objects: TrainingObjects, loaders: Iterable[Any]) -> dict[int, o
     roots = {str(number): item for number, item in enumerate(others)}
     is_part = (LRScheduler, torch.amp.GradScaler)
     for _, value in reachable(roots, ()):
-        if is_generator(value) or isinstance(value, is_part) or type(value) in (dict, list):
+        if is_generator(value) or issubclass(type(value), is_part) or type(value) in (dict, list):
             found.append(value)
     return {id(value): value for value in found if value is not None}
 

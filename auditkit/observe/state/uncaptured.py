@@ -22,6 +22,7 @@ from auditkit.observe.rng.streams import (
     Generator,
     generator_leaves,
     has_state,
+    is_generator,
     is_global_generator,
 )
 from auditkit.observe.state.components import TrainingObjects
@@ -141,7 +142,7 @@ def _search(
     known.extend(held_by(objects.extras.values()))
     roots = search_roots(objects, loader, functions)
     for path, value in reachable(roots, known):
-        if isinstance(value, Generator) and not is_global_generator(value):
+        if is_generator(value) and not is_global_generator(value):
             yield PrivateGenerator(path, value, _registration_hint(path, loader), _digest(value))
 
 

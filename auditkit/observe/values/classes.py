@@ -23,6 +23,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 
+from auditkit.observe.values.own_attributes import own_dict, own_slots, slot_members
 from auditkit.observe.values.tensors import Leaves, class_name
 
 Kind = Literal["mapping", "named tuple", "dataclass", "enum", "tensor", "object"]
@@ -64,9 +65,9 @@ def _is_plain_memory(cls: type[Any]) -> bool:
     return not (is_own or is_told)
 
 
-def _is_of_attributes(cls: type[Any]) -> bool:
+def _is_of_attributes(cls: type) -> bool:
     """Whether an object of it is its attributes and nothing that compiled code keeps in it."""
-    slots = [name for one in cls.__mro__ for name in vars(one) if _is_slot(one, name)]
+    slots = slot_members(cls)
     room = object.__basicsize__ + (len(slots) + 2) * _POINTER  # with __dict__ and __weakref__
     has_room_for_more = bool(cls.__itemsize__) or cls.__basicsize__ > room
     is_seen = bool(slots) or bool(cls.__dictoffset__)
@@ -74,13 +75,9 @@ def _is_of_attributes(cls: type[Any]) -> bool:
     return is_seen and is_users and not has_room_for_more and not issubclass(cls, torch.nn.Module)
 
 
-def _is_users(cls: type[Any]) -> bool:
+def _is_users(cls: type) -> bool:
     package = cls.__module__.partition(".")[0]
     return bool(cls.__flags__ & _HEAP_TYPE) and package not in _NO_DATA
-
-
-def _is_slot(cls: type[Any], name: str) -> bool:
-    return "__slots__" in vars(cls) and isinstance(vars(cls)[name], types.MemberDescriptorType)
 
 
 def items_of(value: Any) -> list[tuple[Any, Any]]:
@@ -88,7 +85,7 @@ def items_of(value: Any) -> list[tuple[Any, Any]]:
 
     Raises:
         TypeError: When a mapping has another number of keys than its length says: it may go on for
-            ever.
+            ever; when an object has two attributes of one name.
     """
     kind = kind_of(type(value))
     if kind == "mapping":
@@ -125,22 +122,25 @@ def of_items(cls: type[Any], keys: Sequence[Any], values: Sequence[Any]) -> Any:
     if kind == "tensor":
         made, keys, values = values[0].as_subclass(cls), keys[1:], values[1:]
     elif kind == "object":
-        made = cls() if cls is types.SimpleNamespace else object.__new__(cls)
+        is_namespace = issubclass(cls, types.SimpleNamespace)
+        made = (types.SimpleNamespace if is_namespace else object).__new__(cls)
     else:
         raise TypeError(f"{class_name(cls)} is no class of data")
+    made_kind: type = cls
+    slots, attributes = dict(slot_members(made_kind)), own_dict(made)
     for name, value in zip(keys, values, strict=True):
-        object.__setattr__(made, name, value)
+        if name in slots:
+            slots[name].__set__(made, value)
+        else:  # by no property of that name, nor what the class does when it is set
+            attributes[name] = value
     return made
 
 
 def _attributes(value: Any) -> list[tuple[Any, Any]]:
-    slots = [
-        (name, getattr(value, name))
-        for cls in type(value).__mro__
-        for name in vars(cls)
-        if _is_slot(cls, name) and hasattr(value, name)
-    ]
-    return [*slots, *getattr(value, "__dict__", {}).items()]
+    found = [*own_slots(value), *own_dict(value).items()]
+    if len({name for name, _ in found}) < len(found):
+        raise TypeError("an object has two attributes of one name, in slots of two classes")
+    return found
 
 
 def loaded_class(name: str) -> type | None:

@@ -70,6 +70,8 @@ FACTORIES: Final[Mapping[str, type]] = {
 PACKED_INTS: Final = 16
 
 _EXACT = 2**53
+#: Of data, in which one that several others hold is taken apart as often.
+_MOST_CONTAINERS: Final = 500_000
 #: Of batches of plain tensors: the structure by kind of container and number of tensors, and the
 #: names of these.
 _KNOWN_BATCHES: dict[tuple[type, int], tuple[bytes, tuple[str, ...]]] = {}
@@ -148,6 +150,7 @@ class _Encoder:
         self._any_array = any_array
         self._where = where
         self._enclosing: set[int] = set()  # the containers around the current value
+        self._n_containers = 0
         self._hashed = False  # inside a key or a set, where a tensor would be its identity
 
     def leaves(self, tree: Any) -> dict[str, torch.Tensor | bytes]:
@@ -190,6 +193,9 @@ class _Encoder:
             raise self._refusal("a container that contains itself cannot be captured", path)
         if len(self._enclosing) >= MAX_DEPTH:
             raise self._refusal("too many containers inside each other", path)
+        self._n_containers += 1
+        if self._data and self._n_containers > _MOST_CONTAINERS:
+            raise self._refusal(f"data of more than {_MOST_CONTAINERS:,} containers", path)
         self._enclosing.add(id(value))
         encoded = encode(self, value, path)
         self._enclosing.remove(id(value))
@@ -297,6 +303,8 @@ class _Encoder:
         }
 
     def _sparse(self, value: torch.Tensor, path: str) -> object:
+        if value.requires_grad:  # what it consists of has no gradient, nor a graph behind it
+            raise self._refusal("a sparse tensor that requires a gradient", path, hint="detach it")
         fields, tensors = sparse_parts(value)
         inner = [self._tensor(one, _join(path, name)) for name, one in tensors.items()]
         return {"$": "sparse", **fields, "inner": [list(tensors), inner]}

@@ -32,7 +32,7 @@ from auditkit.observe.machine.environment import look_up_packages
 from auditkit.observe.rng.streams import capture_streams
 from auditkit.perturbations.registry import look_up_plug_ins
 from auditkit.processes.fork_server import CAN_FORK
-from auditkit.processes.job_endings import ANSWERED
+from auditkit.processes.job_endings import ANSWERED, Answer
 from auditkit.processes.side_by_side import n_ready
 
 _PROC = Path("/proc/self")
@@ -107,12 +107,13 @@ class Forks:
         if not self.can_fork:
             return True
         look_up()
-        pid = _fork()
+        pid, answer = _fork()
         if pid == 0:
             return True
         _, status = os.waitpid(pid, 0)
-        if (code := os.waitstatus_to_exitcode(status)) != ANSWERED:
-            _end_like(code)
+        if not answer:
+            _end_like(os.waitstatus_to_exitcode(status))
+        answer.close()
         return False
 
     def each(self, names: Sequence[str], lent: Callable[[int], int] = lambda _: 0) -> str:
@@ -129,23 +130,22 @@ class Forks:
         if not self.can_fork:
             return names[0]
         look_up()
-        waiting, running, at_once, failed = deque(names), set[int](), 1, 0
+        waiting, running, at_once, failed = deque(names), dict[int, Answer](), 1, 0
         while waiting or running:
             useful = len(running) + n_ready(waiting, len(running))
             if useful != at_once:
                 at_once = 1 + lent(useful - 1)
             while n_ready(waiting, len(running)) and len(running) < at_once:
                 name = waiting.popleft()
-                pid = _fork()
+                pid, answer = _fork()
                 if pid == 0:
                     return name
-                running.add(pid)
+                running[pid] = answer
             pid, status = os.wait()
-            is_branch = pid in running  # and no process that the factory has left behind
-            running.discard(pid)
-            code = os.waitstatus_to_exitcode(status)
-            if code != ANSWERED and is_branch:  # those that are running are worth their end
-                failed = failed or code
+            if pid not in running:
+                continue  # a process that the factory has left behind
+            if not running.pop(pid):  # those that are running are worth their end
+                failed = failed or os.waitstatus_to_exitcode(status)
                 waiting.clear()
         return _end_like(failed)
 
@@ -172,19 +172,24 @@ def look_up() -> None:
     look_up_plug_ins()
 
 
-def _fork() -> int:
-    """Fork a process with the same random streams; 0 in the new one."""
+def _fork() -> tuple[int, Answer]:
+    """Fork a process with the same random streams; 0 in the new one; and whether it answers."""
     sys.stdout.flush()
     sys.stderr.flush()
-    streams = capture_streams()
+    streams, answer = capture_streams(), Answer()
     pid = os.fork()
     if pid == 0:
+        answer.expect()
         streams.restore()  # Python seeds its own anew in every new process
-    return pid
+    return pid, answer
 
 
 def _end_like(code: int) -> NoReturn:
     """End as a branch has ended."""
+    if code == ANSWERED:  # which it has not
+        sys.stderr.write(f"the program ended its process with exit status {code}\n")
+        sys.stderr.flush()
+        code = 1
     if code < 0:
         with contextlib.suppress(OSError):  # of SIGKILL nobody can take the default away
             signal.signal(-code, signal.SIG_DFL)

@@ -349,6 +349,9 @@ def test_lists_of_several_processes_are_one() -> None:
         (away, one), 2
     )
     changed = OpenedFile("data/x", None, None, "changed")
+    (note,) = unhashed_notes(OpenedFiles((changed,)))
+    assert "data/x; they changed while the study ran" in note
+    assert "trained on other bytes" in note
     for parts in ([one, other], [one, other, one], [other, one, one]):
         assert merged_opened(OpenedFiles((part,)) for part in parts) == OpenedFiles((changed,))
     for parts in ([one, gone], [gone, one]):

@@ -109,6 +109,107 @@ def test_whatever_it_is_there_is_a_mark_or_none(value: Any) -> None:
     assert Marks().of(value) == Marks().of(value)
 
 
+ASKED: list[str] = []
+
+
+class Sequence:
+    def __len__(self) -> int:
+        ASKED.append("__len__")
+        raise RuntimeError
+
+    def __getitem__(self, place: int) -> int:
+        return place
+
+
+class File(io.RawIOBase):
+    def tell(self) -> int:
+        ASKED.append("tell")
+        return len(ASKED)
+
+
+class Told(torch.Tensor):
+    @classmethod
+    def __torch_function__(cls, *call: Any, **more: Any) -> Any:
+        ASKED.append("__torch_function__")
+        return super().__torch_function__(*call, **more)  # type: ignore[no-untyped-call]
+
+
+class Array(np.ndarray[Any, Any]):
+    def __array_finalize__(self, other: object) -> None:
+        ASKED.append("__array_finalize__")
+
+
+class Database(sqlite3.Connection):
+    @property
+    def total_changes(self) -> int:
+        ASKED.append("total_changes")
+        return len(ASKED)
+
+
+class Layer(torch.nn.Linear):
+    def parameters(self, recurse: bool = True) -> Any:
+        ASKED.append("parameters")
+        return super().parameters(recurse)
+
+    named_parameters = buffers = named_buffers = modules = named_modules = parameters  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        iter(Sequence()),
+        enumerate(Sequence()),  # type: ignore[arg-type]
+        File(),
+        torch.ones(3).as_subclass(Told),
+        np.ones(3).view(Array),
+        sqlite3.connect(":memory:", factory=Database),
+        Layer(2, 2),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_nobody_is_asked(value: Any) -> None:
+    ASKED.clear()
+    assert Marks().of(value) == Marks().of(value)
+    assert not ASKED
+
+
+def closed() -> Any:
+    made = sqlite3.connect(":memory:")
+    made.close()
+    return made
+
+
+def freed() -> Any:
+    made = torch.ones(4)
+    made.untyped_storage().resize_(0)
+    return made
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        closed(),
+        freed(),
+        torch.nn.LazyLinear(3),
+        torch.nn.Linear.__new__(torch.nn.Linear),
+    ],
+    ids=["closed", "freed", "lazy", "empty"],
+)
+def test_what_cannot_be_read_ends_nothing(value: Any) -> None:
+    marks = Marks()
+    assert marks.of([value, 1]) == marks.of([value, 1]) != marks.of([value, 2])
+
+
+def test_layers_in_layers_are_seen_each_once() -> None:
+    inner = torch.nn.Linear(1, 1)
+    held = torch.nn.Sequential(inner, torch.nn.Sequential(inner))
+    before = Marks().of(held)
+    assert isinstance(before, tuple)
+    assert len(before) == 3
+    inner.bias.data.fill_(7)
+    assert Marks().of(held) != before
+
+
 def test_a_proxy_of_what_is_gone_is_not_asked() -> None:
     held = torch.nn.Linear(1, 1)
     proxy = weakref.proxy(held)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import weakref
 from typing import Any
 
 from auditkit.observe.state.reach import reachable
@@ -35,3 +36,23 @@ def test_what_two_functions_name_is_found_once_by_the_nearest_path() -> None:
     found = found_from(f=tossed_by_another, g=tossed)
     assert [path for path, value in found.items() if value is COIN] == ["g's global COIN"]
     assert [path for path, value in found.items() if value is tossed] == ["g"]
+
+
+class Outside:
+    """As a proxy of a request, outside of one."""
+
+    __slots__ = ("__weakref__", "held")
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        raise RuntimeError
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError
+
+
+def test_proxies_of_what_is_gone_are_not_asked() -> None:
+    gone = weakref.proxy(Outside())
+    values = {"gone": gone, "outside": Outside(), "held": [Outside()]}
+    found = [path for path, _ in reachable(values, ())]
+    assert {"gone", "outside", "held[0]"} <= {*found}

@@ -239,6 +239,84 @@ def test_what_may_hold_more_than_attributes_is_refused(value: Any, name: str) ->
     assert "Nested cannot be captured" in caught.value.message
 
 
+class Slotted:
+    """Says of every name that it has it, as a proxy does."""
+
+    __slots__ = ("first", "second")
+    first: Any
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(name)
+
+
+class Hiding(Nested):
+    def __getattribute__(self, name: str) -> Any:
+        return {} if name == "__dict__" else super().__getattribute__(name)
+
+
+class Guarded(Nested):
+    @property
+    def inputs(self) -> Any:
+        raise AssertionError
+
+    @inputs.setter
+    def inputs(self, value: Any) -> None:
+        raise AssertionError
+
+
+class Again(Slotted):
+    __slots__ = ("first",)
+
+
+class Space(types.SimpleNamespace):
+    pass
+
+
+def filled(made: Any, **attributes: Any) -> Any:
+    made.__dict__.update(attributes)
+    return made
+
+
+def test_attributes_are_read_and_put_back_without_asking_the_class() -> None:
+    slotted = Slotted()
+    slotted.first = 1
+    for value in (slotted, filled(Guarded.__new__(Guarded), inputs=1, labels=2), Space(a=1)):
+        back = unflatten(flatten(value, where="batch", data=True), where="batch")
+        assert type(back) is type(value)
+        assert digest(back) == digest(value)
+    hidden = [Hiding.__new__(Hiding), Hiding.__new__(Hiding)]
+    object.__setattr__(hidden[0], "inputs", 1)
+    object.__setattr__(hidden[1], "inputs", 2)
+    assert digest(hidden[0]) != digest(hidden[1])
+
+
+def test_slots_of_one_name_in_two_classes_are_refused() -> None:
+    value = Again()
+    value.first = 1
+    dict(vars(Slotted))["first"].__set__(value, 2)
+    with pytest.raises(UncapturedState, match="two attributes of one name"):
+        flatten(value, where="batch", data=True)
+
+
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr])
+def test_a_sparse_tensor_that_requires_a_gradient_is_refused(layout: torch.layout) -> None:
+    value = sparse(layout).requires_grad_()
+    with pytest.raises(UncapturedState, match="requires a gradient"):
+        flatten(value, where="batch", data=True)
+
+
+def test_objects_that_share_others_over_and_over_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("auditkit.observe.values.flatten._MOST_CONTAINERS", 1000)
+    value: Any = types.SimpleNamespace(x=1)
+    for _ in range(60):
+        value = types.SimpleNamespace(left=value, right=value)
+    with pytest.raises(UncapturedState, match="data of more than 1,000 containers"):
+        flatten(value, where="batch", data=True)
+    flatten([[n] for n in range(2000)], where="state")
+
+
 def test_entries_are_named_by_key_or_field() -> None:
     batch = [Example(Encoding({"input_ids": X})), Pair(X.clone(), Y)]
     assert set(flatten(batch, where="batch", data=True)) == {

@@ -37,7 +37,7 @@ from auditkit.errors import (
     ReplicaMismatch,
     UncapturedState,
 )
-from auditkit.processes.job_endings import ANSWERED
+from auditkit.processes.job_endings import ANSWERED, Answer, answered
 from auditkit.processes.side_by_side import Slots
 from auditkit.processes.worker_pool import Workers
 from auditkit.records.declaration import DECLARATIONS
@@ -287,7 +287,7 @@ def outcome_of_forks(
             note("began", name)
             run_one(name)
             note("ended", name)
-            status = ANSWERED
+            status = answered()
         finally:
             os._exit(status)
     _, status = os.waitpid(pid, 0)
@@ -324,6 +324,30 @@ def test_branches_are_forked_one_by_one_where_nothing_is_lent(tmp_path: Path) ->
     assert [name for what, name in notes if what == "began"] == names
 
 
+@pytest.mark.parametrize("code", [0, 1, ANSWERED])
+def test_no_exit_status_of_a_program_stands_for_an_answer(tmp_path: Path, code: int) -> None:
+    def run_one(name: str) -> None:
+        if name == "a":
+            os._exit(code)
+
+    status, notes = outcome_of_forks(tmp_path, ["a", "b"], lambda _: 0, run_one)
+    assert status == (1 if code == ANSWERED else code)
+    assert [name for what, name in notes if what == "began"] == ["a"]
+
+
+@pytest.mark.parametrize("code", [0, ANSWERED])
+def test_a_trunk_that_a_program_ends_is_not_waited_for(code: int) -> None:
+    pid = os.fork()
+    if pid == 0:  # nothing of the tests may go on here
+        forks = Forks(None)
+        forks.can_fork = True
+        if forks.begin():
+            os._exit(code)
+        os._exit(3)  # it went on as if the trunk had answered
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == (1 if code == ANSWERED else code)
+
+
 def test_when_a_branch_dies_those_that_run_end_and_no_further_one_begins(tmp_path: Path) -> None:
     def run_one(name: str) -> None:
         if name == "a":
@@ -349,7 +373,7 @@ def test_what_every_fork_would_look_up_is_looked_up_once(
     forks = Forks(None)
     assert forks.begin()  # where no process can be forked, it looks up what it needs itself
     forks.can_fork = True
-    monkeypatch.setattr(branch_processes, "_fork", lambda: 0)  # as in the new one
+    monkeypatch.setattr(branch_processes, "_fork", lambda: (0, Answer()))  # as in the new one
     assert forks.begin()
     assert (tmp_path / "notes").read_text().count("looked up") == 2
 
