@@ -2,14 +2,17 @@
 
 Such an average follows the model without ever being it. So a collection of tensors of the
 parameters' shapes is looked at before two steps that follow each other: what is the same object,
-moved, lies near the parameters and is what they are at neither of them, was averaged in between. A
-copy for one step (as of the weights before a perturbation) is what the model was; what a step makes
-anew is another object; gradients lie elsewhere.
+lies near the parameters, went a part of its way to them and is what they are at neither of them,
+was averaged in between. A copy for one step (as of the weights before a perturbation) is what the
+model was; what a step makes anew is another object; gradients lie elsewhere; and what each step
+writes anew from the parameters (with noise, of a coarser kind, a few steps further) goes as far as
+they are away.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
@@ -25,6 +28,10 @@ _N_COMPARED = 8
 
 #: The distance to the parameters, as a part of their own length, that is near.
 _NEAR = 0.5
+
+#: The most that an average goes of its way to the parameters: a mean of two goes half of it (and
+#: rounds).
+_LARGEST_PART = 0.51
 
 #: Objects that are looked at of what one registered object holds.
 _MOST_HELD = 1_000
@@ -86,9 +93,11 @@ class KeptAverages:
             tensors = self._by_name(value)
             if tensors is None:
                 continue
-            values = self._values(tensors)
-            is_copy = _equal(values, now) or _equal(values, self._before)
-            if not _equal(values, before) and not is_copy and _is_near(values, now):
+            values, kinds = self._values(tensors), [tensors[name].dtype for name in self._names]
+            is_copy = any(_equal(values, _as_kept(own, kinds)) for own in (now, self._before))
+            part = _distance(values, before) / max(_distance(now, before), sys.float_info.min)
+            is_near = _distance(values, now) < _NEAR * _length(now)
+            if not is_copy and is_near and 0 < part <= _LARGEST_PART:
                 found.append((path, value))
         return found
 
@@ -163,9 +172,14 @@ def _equal(some: _Values, others: _Values) -> bool:
     return all(map(torch.equal, some, others))
 
 
-def _is_near(some: _Values, others: _Values) -> bool:
-    distance = math.sqrt(
-        sum(float((a - b).square().sum()) for a, b in zip(some, others, strict=True))
-    )
-    length = math.sqrt(sum(float(b.square().sum()) for b in others))
-    return distance < _NEAR * length
+def _as_kept(values: _Values, kinds: Iterable[torch.dtype]) -> _Values:
+    """What copies of them are that may be of coarser kinds."""
+    return [one.to(kind).to(one.dtype) for one, kind in zip(values, kinds, strict=True)]
+
+
+def _distance(some: _Values, others: _Values) -> float:
+    return _length([a - b for a, b in zip(some, others, strict=True)])
+
+
+def _length(values: _Values) -> float:
+    return math.sqrt(sum(float(one.square().sum()) for one in values))

@@ -68,6 +68,45 @@ def test_what_the_model_was_or_is_is_none() -> None:
     assert not seen(model, value, lambda: value.update(copied(model)))
 
 
+def rounded(value: list[Tensor], model: nn.Module) -> None:
+    for mine, its in zip(value, model.parameters(), strict=True):
+        mine.copy_(its)
+
+
+def perturbed(value: list[Tensor], model: nn.Module) -> None:
+    for mine, its in zip(value, model.parameters(), strict=True):
+        mine.copy_(its + 0.02 * torch.randn_like(its))
+
+
+def descended(value: list[Tensor], model: nn.Module) -> None:
+    for mine, its in zip(value, model.parameters(), strict=True):
+        mine.copy_(its - 0.05 * torch.ones_like(its))
+
+
+@pytest.mark.parametrize("write", [rounded, perturbed, descended])
+def test_what_every_step_writes_anew_from_the_parameters_is_none(
+    write: Callable[[list[Tensor], nn.Module], None],
+) -> None:
+    model = nn.Linear(3, 2)
+    kind = torch.bfloat16 if write is rounded else torch.float32
+    value = [one.detach().to(kind, copy=True) for one in model.parameters()]
+    write(value, model)
+    assert not seen(model, value, lambda: write(value, model))
+
+
+@pytest.mark.parametrize("part", [1e-4, 0.1, 0.5])
+def test_any_part_of_the_way_is_an_average(part: float) -> None:
+    model = nn.Linear(3, 2)
+    value = list(copied(model).values())
+
+    def follow_twice() -> None:
+        for _ in range(2 if part < 0.5 else 1):
+            for mine, its in zip(value, model.parameters(), strict=True):
+                mine.lerp_(its.detach(), part)
+
+    assert seen(model, value, follow_twice)
+
+
 def test_what_lies_elsewhere_or_is_trained_is_none() -> None:
     model = nn.Linear(3, 2)
     gradients = {name: torch.zeros_like(one) for name, one in model.named_parameters()}
