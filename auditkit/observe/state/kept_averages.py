@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -47,11 +47,10 @@ class KeptAverages:
 
     Args:
         model: What they may be averages of.
-        registered: All that is registered; what these hold themselves is in a checkpoint.
     """
 
-    def __init__(self, model: nn.Module, registered: Iterable[object]) -> None:
-        self._model, self._registered = model, [*registered]
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
         self._names: list[str] = []
         self._shapes: dict[str, torch.Size] = {}
         #: Containers and memory that a checkpoint holds.
@@ -67,13 +66,20 @@ class KeptAverages:
         """Whether the next step is to be looked at, too."""
         return bool(self._held)
 
-    def begin(self, step: int) -> None:
-        """Collections are about to be given, as they are before a step."""
+    def begin(self, step: int, registered: Iterable[object]) -> None:
+        """Collections are about to be given, as they are before a step.
+
+        Args:
+            step: Its number.
+            registered: All that is registered; what these hold themselves is in a checkpoint.
+        """
         parameters = dict(self._model.named_parameters())
         self._names = sorted(parameters, key=lambda name: parameters[name].numel())[:_N_COMPARED]
         self._shapes = {name: parameter.shape for name, parameter in parameters.items()}
-        self._kept = {id(one) for one in _held_by(self._registered)}
-        self._addresses = {tensor.data_ptr() for tensor in _tensors_of(self._registered)}
+        owners = [*registered]
+        owners += _held_by(owners)
+        self._kept = {id(one) for one in owners}
+        self._addresses = {tensor.data_ptr() for tensor in _tensors_of(owners)}
         self._held, self._before, self._step = [], self._values(parameters), step
 
     def add(self, path: str, value: object) -> None:
@@ -138,31 +144,36 @@ class KeptAverages:
             ]
 
 
-def _held_by(registered: Iterable[object]) -> Iterator[object]:
-    """What plain attributes of models and optimizers lead to; they are captured by themselves."""
+def _held_by(registered: Sequence[object]) -> Iterator[object]:
+    """What plain attributes of models and optimizers lead to; they are captured by themselves.
+
+    Of an installed layer it is what containers of its own hold, and not what other objects do.
+    """
     for number, owner in enumerate(registered):
+        if not isinstance(owner, (nn.Module, Optimizer)):
+            continue
         kind: type = type(owner)
-        is_own = isinstance(owner, nn.Module) and not is_library_class(kind)
-        if is_own or isinstance(owner, Optimizer):
-            roots = {
-                f"{number}.{name}": value
-                for name, value in vars(owner).items()
-                if name not in _BOOKKEEPING
-            }
-            yield from (value for _, value in reachable(roots, registered, limit=_MOST_HELD))
+        is_own = isinstance(owner, Optimizer) or not is_library_class(kind)
+        roots = {
+            f"{number}.{name}": value
+            for name, value in vars(owner).items()
+            if name not in _BOOKKEEPING
+            and (is_own or (name[:1] != "_" and isinstance(value, (dict, list, tuple))))
+        }
+        yield from (value for _, value in reachable(roots, registered, limit=_MOST_HELD))
 
 
-def _tensors_of(registered: Iterable[object]) -> Iterator[Tensor]:
-    """Tensors of registered objects that lie in memory."""
-    for owner in registered:
-        found: Iterable[Any] = ()
+def _tensors_of(owners: Iterable[object]) -> Iterator[Tensor]:
+    """Tensors that these hold themselves and that lie in memory."""
+    for owner in owners:
+        found: list[Any] = [*getattr(owner, "__dict__", {}).values()]
         if isinstance(owner, nn.Module):
-            found = [*owner._parameters.values(), *owner._buffers.values()]
+            found += [*owner._parameters.values(), *owner._buffers.values()]
         elif isinstance(owner, Optimizer):
             states = [one for one in owner.state.values() if isinstance(one, dict)]
-            found = chain.from_iterable(one.values() for one in states)
-        elif isinstance(owner, (dict, list)):
-            found = owner.values() if isinstance(owner, dict) else owner
+            found += chain.from_iterable(one.values() for one in states)
+        elif isinstance(owner, (dict, list, tuple)):
+            found += owner.values() if isinstance(owner, dict) else owner
         for one in found:
             if type(one) in (Tensor, nn.Parameter) and one.layout is torch.strided:
                 yield one

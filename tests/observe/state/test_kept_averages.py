@@ -20,8 +20,8 @@ def seen(
     model: nn.Module, value: Any, change: Callable[[], object], registered: tuple[Any, ...] = ()
 ) -> bool:
     """Whether it counts as an average where the model moves, and this happens, in one step."""
-    averages = KeptAverages(model, [model, *registered])
-    averages.begin(1)
+    averages = KeptAverages(model)
+    averages.begin(1, [model, *registered])
     averages.add("value", value)
     with torch.no_grad():
         for one in model.parameters():
@@ -135,8 +135,8 @@ def test_what_a_registered_object_holds_is_none() -> None:
 
 def test_two_steps_that_do_not_follow_each_other_tell_nothing() -> None:
     model = nn.Linear(3, 2)
-    value, averages = copied(model), KeptAverages(model, [model])
-    averages.begin(1)
+    value, averages = copied(model), KeptAverages(model)
+    averages.begin(1, [model])
     averages.add("value", value)
     assert averages.is_waiting
     follow(value, nn.Linear(3, 2))
