@@ -115,14 +115,14 @@ class KeptAverages:
             if len(items) != len(shapes):
                 return None
             tensors = dict(zip(shapes, items, strict=True))
-        elif isinstance(value, dict):
-            tensors = value if shapes.keys() <= value.keys() else {}
-            if not tensors and len(value) == len(shapes):  # by a name of its own, or the parameter
-                tensors = dict(zip(shapes, value.values(), strict=True))
+        elif isinstance(value, dict):  # a class of the user's own may answer in its own way
+            tensors = {name: dict.get(value, name) for name in shapes}
+            if any(one is None for one in tensors.values()) and dict.__len__(value) == len(shapes):
+                tensors = dict(zip(shapes, dict.values(value), strict=True))  # by other names
         else:
             return None
         is_fit = bool(shapes) and all(
-            isinstance(tensors.get(name), Tensor) and tensors[name].shape == shape
+            type(tensors[name]) in (Tensor, nn.Parameter) and tensors[name].shape == shape
             for name, shape in shapes.items()
         )
         return tensors if is_fit and self._is_apart(tensors[name] for name in shapes) else None

@@ -353,10 +353,16 @@ def _copy(live: Tensor, value: Tensor | StoredTensor) -> None:
     with torch.no_grad():
         # A view that a program put here begins behind an alignment; else it is known by its place.
         is_placed = offset_of(value) in (0, memory_offset(live)) or not live.is_cpu
-        if dense_stride(live) == value.stride() and is_placed:
+        if dense_stride(live) == value.stride() and is_placed and not _is_expanded(live):
             write(value, live)
         else:  # the memory layout changes bits, so it is part of the state
             live.data = copied(value, live.device)
+
+
+def _is_expanded(live: Tensor) -> bool:
+    """Whether several elements are one place in memory, so that it cannot be written over."""
+    sizes = zip(live.shape, live.stride(), strict=True)
+    return any(size > 1 and step == 0 for size, step in sizes)
 
 
 def _same_form(live: Tensor, value: Tensor | StoredTensor) -> bool:

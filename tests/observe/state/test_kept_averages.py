@@ -141,3 +141,19 @@ def test_two_steps_that_do_not_follow_each_other_tell_nothing() -> None:
     assert averages.is_waiting
     follow(value, nn.Linear(3, 2))
     assert averages.moved(3) == []
+
+
+class Talkative(dict[str, Any]):
+    """A mapping that is asked for nothing."""
+
+    def keys(self) -> Any:
+        raise AssertionError
+
+    values = items = __len__ = keys
+
+
+def test_nothing_is_asked_of_a_mapping_and_what_has_no_shape_yet_is_none() -> None:
+    model = nn.Linear(3, 2)
+    kept = copied(model)
+    assert seen(model, Talkative(kept), lambda: follow(kept, model))
+    assert not seen(model, [nn.LazyLinear(2).weight] * 2, lambda: None)

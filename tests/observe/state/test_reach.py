@@ -35,3 +35,19 @@ def test_what_two_functions_name_is_found_once_by_the_nearest_path() -> None:
     found = found_from(f=tossed_by_another, g=tossed)
     assert [path for path, value in found.items() if value is COIN] == ["g's global COIN"]
     assert [path for path, value in found.items() if value is tossed] == ["g"]
+
+
+class Refusing(list[Any]):
+    def __iter__(self) -> Any:
+        raise AssertionError
+
+
+class Answering(dict[str, Any]):
+    def items(self) -> Any:
+        raise AssertionError
+
+
+def test_containers_of_other_classes_are_looked_into_and_not_asked() -> None:
+    found = found_from(a=Refusing([COIN]), b=Answering(seed=SHARED))
+    assert found["a[0]"] is COIN
+    assert found["b['seed']"] is SHARED
