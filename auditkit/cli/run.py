@@ -120,8 +120,7 @@ def run(  # noqa: PLR0913, PLR0917 # one argument an option
         say("an earlier command finished this run: it is moved as it is, and nothing is run")
         say(f"manifest: {place.move()}")
         return
-    is_tried = dry_run and key is not None  # none is made where nothing is signed
-    signer = signing_key_of(key) if plan_file or add_seeds or is_tried else None
+    signer = signing_key_of(key) if plan_file or add_seeds or (dry_run and key) else None
     bound = read_plan(Path(plan_file), signer.trusted) if plan_file and signer else None
     earlier = None
     if add_seeds is not None and signer is not None:

@@ -142,7 +142,8 @@ def _require_arguments(
     if not callable(fn):
         raise PlanError(f"perturbation {name}: fn is no function")
     try:
-        inspect.signature(fn).bind(*arguments, **dict.fromkeys(named))
+        # Its own: a decorator that gives further arguments to what it wraps takes fewer.
+        inspect.signature(fn, follow_wrapped=False).bind(*arguments, **dict.fromkeys(named))
     except TypeError:
         raise PlanError(
             f"perturbation {name}: fn does not take {'four' if named else 'three'} arguments",

@@ -201,7 +201,8 @@ def _check_function(name: str, function: Any, arguments: tuple[str, ...]) -> Non
 def _not_taking(function: Any, n: int) -> str:
     """A function as it is written where it cannot be called with so many arguments; or nothing."""
     try:
-        signature = inspect.signature(function)
+        # Its own: a decorator that gives further arguments to what it wraps takes fewer.
+        signature = inspect.signature(function, follow_wrapped=False)
     except (TypeError, ValueError):  # of C: it says nothing of its arguments
         return ""
     try:
@@ -213,7 +214,7 @@ def _not_taking(function: Any, n: int) -> str:
 
 def _place(function: Any) -> str | None:
     """Where a function is defined, if that can be told."""
-    code = getattr(inspect.unwrap(function), "__code__", None)
+    code = getattr(function, "__code__", None)
     return None if code is None else f"{Path(code.co_filename).name}:{code.co_firstlineno}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
@@ -163,6 +164,27 @@ def test_a_function_of_other_arguments_is_named_with_its_place(
     with pytest.raises(ProgramError) as refused:
         Program(**{**given(), **changes})
     assert says in str(refused.value)
+
+
+def scaled(fn: Callable[..., object]) -> Callable[..., object]:
+    """A decorator that gives what it wraps a further argument."""
+
+    @functools.wraps(fn)
+    def call(model: object, batch: object) -> object:
+        return fn(model, batch, scale=2.0)
+
+    return call
+
+
+@scaled
+def with_scale(model: object, batch: object, *, scale: float) -> None:
+    """A loss of three arguments that is called with two."""
+
+
+def test_a_decorated_function_is_judged_by_what_is_called() -> None:
+    Program(**{**given(), "loss": with_scale})
+    with pytest.raises(ProgramError, match=r"expected step\(program, batch, t\)"):
+        Program(**{**given(), "step": with_scale})
 
 
 def test_a_function_that_can_be_called_so_is_taken() -> None:

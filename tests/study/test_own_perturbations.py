@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from auditkit.cli.study_plans import program_plan
 from auditkit.errors import ArtifactMismatch, AuditError, PlanError, UnknownPerturbation
 from auditkit.evidence.reader import RunEvidence
 from auditkit.formats.structure import from_dict, to_dict
-from auditkit.perturbations.own import adopted
+from auditkit.perturbations.own import adopted, perturb
 from auditkit.records.job import ProgramSource
 from auditkit.records.plan import StudyPlan
 from auditkit.signing.keys import PrivateKey
@@ -216,6 +217,14 @@ def test_what_no_study_file_can_declare_is_refused_at_once(
     with pytest.raises(AuditError) as error:
         planned(written(tmp_path, text), "other_study.py")
     assert words in str(error.value)
+
+
+def test_a_decorated_function_is_judged_by_what_is_called() -> None:
+    @functools.wraps(failures)  # of other arguments
+    def change(objects: object, parameters: object, seed: int) -> None:
+        """What is called."""
+
+    assert perturb("wrapped", touches="params", fn=change).declaration.name == "wrapped"
 
 
 @pytest.mark.parametrize(

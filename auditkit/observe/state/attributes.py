@@ -32,9 +32,9 @@ from auditkit.observe.state.plain_values import (
     is_plain,
     kept_value,
     move,
-    write,
 )
 from auditkit.observe.state.reach import is_library_class
+from auditkit.observe.state.shared_values import Change, write_all
 from auditkit.observe.values.codec import Leaves, flatten, unflatten
 
 #: Prefix of the components.
@@ -210,17 +210,19 @@ class Attributes:
         """
         self.reset(MODULES), self.reset(OPTIMIZER)
         scopes = {scope.path: scope for scope, _ in self._scopes}
+        changes = []
         for component in (MODULES, OPTIMIZER):
             if component not in state:
                 continue
             tree = unflatten(state[component], where=component)
             for path, value in tree["values"].items():
-                owner, name = _owner(scopes, path, component)
                 device = tree["devices"].get(path)
-                write(owner, name, value if device is None else move(value, device))
+                moved = value if device is None else move(value, device)
+                changes.append((*_owner(scopes, path, component), moved))
             for path in tree["absent"]:
                 owner, name = _owner(scopes, path, component)
                 owner.pop(name, None)
+        write_all([scope.get() for scope, _ in self._scopes], changes)
 
     def reset(self, component: str, kept: Collection[str] = ()) -> list[str]:
         """Make attributes what they were built as.
@@ -232,7 +234,8 @@ class Attributes:
         Returns:
             The paths that were changed.
         """
-        found = []
+        found: list[str] = []
+        changes: list[Change] = []
         for scope, name, value in list(self._differences()):
             if scope.component != component or name in kept:
                 continue
@@ -240,10 +243,11 @@ class Attributes:
             if before is None:
                 del owner[name]
             elif value is MISSING or before.plain:
-                write(owner, name, before.copy())
+                changes.append((owner, name, before.copy()))
             else:
                 continue
             found.append(f"{scope.path}.{name}")
+        write_all([scope.get() for scope, _ in self._scopes], changes)
         return found
 
     def _scopes_of(self, wanted: Scope) -> dict[str, KeptValue]:

@@ -18,18 +18,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from auditkit.errors import RestoreMismatch, UncapturedState
 from auditkit.observe.state.glance import Glance, are_same
+from auditkit.observe.state.live_tensors import copy_over, same_form, same_memory_form
 from auditkit.observe.state.sharded import kept_part
 from auditkit.observe.values.codec import Leaves, flatten, unflatten
-from auditkit.observe.values.stored import (
-    TENSORS,
-    Saved,
-    StoredTensor,
-    copied,
-    loaded,
-    offset_of,
-    write,
-)
-from auditkit.observe.values.tensors import KeptLeaves, dense_stride, memory_offset
+from auditkit.observe.values.stored import TENSORS, Saved, StoredTensor, copied, loaded
+from auditkit.observe.values.tensors import KeptLeaves
 
 #: What a layer is, as far as its tree and its tensors go.
 _FACTS: Any = operator.attrgetter("__class__", "_modules", "_parameters", "_buffers")
@@ -288,8 +281,8 @@ def restore_gradients(trained: Mapping[str, Tensor], saved: Saved) -> None:
         value, live = saved.get(name), parameter.grad
         if not isinstance(value, TENSORS):
             parameter.grad = None
-        elif type(live) is Tensor and _same_memory_form(live, value):
-            _copy(live, value)
+        elif type(live) is Tensor and same_memory_form(live, value):
+            copy_over(live, value)
         else:
             parameter.grad = copied(value, parameter.device)
 
@@ -304,7 +297,7 @@ def copy_tensors(component: str, live: Mapping[str, Tensor], saved: Saved) -> No
     done: set[int] = set()
     for name, tensor in live.items():
         value = saved[name]
-        if not isinstance(value, TENSORS) or not _same_form(tensor, value):
+        if not isinstance(value, TENSORS) or not same_form(tensor, value):
             raise RestoreMismatch(
                 f"{name} has another shape or dtype",
                 component=component,
@@ -314,7 +307,7 @@ def copy_tensors(component: str, live: Mapping[str, Tensor], saved: Saved) -> No
                 else type(value).__name__,
             )
         if id(tensor) not in done:
-            _copy(tensor, value)
+            copy_over(tensor, value)
             done.add(id(tensor))
 
 
@@ -342,31 +335,11 @@ def _restored_buffer(
     placed: Mapping[int, Tensor],
 ) -> Tensor:
     is_placed = any(live is other for other in placed.values())
-    if live is not None and not is_placed and _same_form(live, value):
-        _copy(live, value)
+    if live is not None and not is_placed and same_form(live, value):
+        copy_over(live, value)
         return live
     # A copy always: training writes into buffers, and the snapshot must stay what it is.
     return copied(value, device if live is None else live.device)
-
-
-def _copy(live: Tensor, value: Tensor | StoredTensor) -> None:
-    with torch.no_grad():
-        # A view that a program put here begins behind an alignment; else it is known by its place.
-        is_placed = offset_of(value) in (0, memory_offset(live)) or not live.is_cpu
-        if dense_stride(live) == value.stride() and is_placed:
-            write(value, live)
-        else:  # the memory layout changes bits, so it is part of the state
-            live.data = copied(value, live.device)
-
-
-def _same_form(live: Tensor, value: Tensor | StoredTensor) -> bool:
-    return live.shape == value.shape and live.dtype == value.dtype
-
-
-def _same_memory_form(live: Tensor, value: Tensor | StoredTensor) -> bool:
-    """Whether it may be written over as it lies: it is neither sparse nor expanded, say."""
-    is_strided = live.layout is torch.strided and _same_form(live, value)
-    return is_strided and live.stride() == value.stride()
 
 
 def _refuse_scripted(module: nn.Module) -> None:

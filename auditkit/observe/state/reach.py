@@ -102,7 +102,9 @@ def _children(path: str, value: Any, seen: set[int]) -> Iterator[Found]:
 
 
 def _items(path: str, value: Any) -> Iterator[Found]:
-    pairs = value.items() if isinstance(value, dict) else enumerate(value)
+    # What is there, and not what a class of the user's own makes of it when it is asked.
+    kind: Any = next(one for one in _CONTAINERS if isinstance(value, one))
+    pairs = dict.items(value) if kind is dict else enumerate(kind.__iter__(value))
     for n, (key, item) in enumerate(pairs):
         if n >= _MAX_CONTAINER:
             return

@@ -13,7 +13,7 @@ from __future__ import annotations
 import random
 import types
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -122,11 +122,10 @@ class Surroundings:
     """
 
     def __init__(self, objects: TrainingObjects, loaders: Iterable[Any]) -> None:
-        self._objects = objects
-        self._known = _registered(objects, loaders)
+        self._objects, self._loaders = objects, [*loaders]
         self._found: dict[int, Candidate] = {}
         self._moves: dict[int, list[int]] = {}
-        self._averages = KeptAverages(objects.model, self._known.values())
+        self._averages = KeptAverages(objects.model)
 
     @property
     def is_waiting(self) -> bool:
@@ -149,8 +148,10 @@ class Surroundings:
             Candidate(path, "tensors", value, None) for path, value in self._averages.moved(step)
         )
         if not moved:
-            self._averages.begin(step)
-            self._search(averages=not was_waiting)
+            # As it is now: an object may hold others since it took up its state.
+            known = _registered(self._objects, self._loaders)
+            self._averages.begin(step, known.values())
+            self._search(known, averages=not was_waiting)
         return moved
 
     def _is_averaged(self, key: int, step: int) -> bool:
@@ -164,7 +165,7 @@ class Surroundings:
         is_trained = any(parameter.grad is not None for parameter in module.parameters())
         return step - 1 in steps and not is_copy and not is_trained
 
-    def _search(self, *, averages: bool) -> None:
+    def _search(self, known: Mapping[int, object], *, averages: bool) -> None:
         frames = tuple(frames_of_loop())
         # The objects of a framework whose code runs the loop are its own business.
         drivers = {package_of_frame(frame) for frame in frames if is_library_frame(frame)}
@@ -177,13 +178,13 @@ class Surroundings:
 
         roots = _names_of(frame for frame in frames if not is_library_frame(frame))
         roots.update(_attributes(self._objects))
-        known = self._known.values()
-        for path, value in reachable(roots, known, is_closed=is_closed, limit=_MAX_OBJECTS):
+        limit = _MAX_OBJECTS
+        for path, value in reachable(roots, known.values(), is_closed=is_closed, limit=limit):
             if issubclass(type(value), DataLoader):
                 others.append(value)
             if averages and issubclass(type(value), (dict, list, tuple)):
                 self._averages.add(path, value)
-            kind = self._kind(value)
+            kind = self._kind(value, known)
             if kind is not None and id(value) not in self._found:
                 held = weakref.ref(value) if isinstance(value, nn.Module) else value
                 fresh[id(value)] = Candidate(path, kind, held, _mark(value))
@@ -195,13 +196,13 @@ class Surroundings:
                 fresh.pop(id(value), None)
         self._found.update(fresh)
 
-    def _kind(self, value: Any) -> str | None:
+    def _kind(self, value: Any, known: Mapping[int, object]) -> str | None:
         kind = type(value)  # a proxy says that it is what it stands for
         if is_generator(value):
             is_global = is_global_generator(value) or issubclass(kind, random.SystemRandom)
             return None if is_global else "generator"
         if issubclass(kind, LRScheduler):
-            return "scheduler" if id(value.optimizer) in self._known else None
+            return "scheduler" if id(value.optimizer) in known else None
         if issubclass(kind, torch.amp.GradScaler):
             return "scaler"
         if issubclass(kind, nn.Module) and _same_shapes(value, self._objects.model):
@@ -229,7 +230,7 @@ def _registered(objects: TrainingObjects, loaders: Iterable[Any]) -> dict[int, o
     roots = {str(number): item for number, item in enumerate(others)}
     is_part = (LRScheduler, torch.amp.GradScaler)
     for _, value in reachable(roots, ()):
-        if is_generator(value) or issubclass(type(value), is_part) or type(value) in (dict, list):
+        if is_generator(value) or issubclass(type(value), (*is_part, dict, list, tuple)):
             found.append(value)
     return {id(value): value for value in found if value is not None}
 

@@ -20,8 +20,8 @@ def seen(
     model: nn.Module, value: Any, change: Callable[[], object], registered: tuple[Any, ...] = ()
 ) -> bool:
     """Whether it counts as an average where the model moves, and this happens, in one step."""
-    averages = KeptAverages(model, [model, *registered])
-    averages.begin(1)
+    averages = KeptAverages(model)
+    averages.begin(1, [model, *registered])
     averages.add("value", value)
     with torch.no_grad():
         for one in model.parameters():
@@ -68,6 +68,45 @@ def test_what_the_model_was_or_is_is_none() -> None:
     assert not seen(model, value, lambda: value.update(copied(model)))
 
 
+def rounded(value: list[Tensor], model: nn.Module) -> None:
+    for mine, its in zip(value, model.parameters(), strict=True):
+        mine.copy_(its)
+
+
+def perturbed(value: list[Tensor], model: nn.Module) -> None:
+    for mine, its in zip(value, model.parameters(), strict=True):
+        mine.copy_(its + 0.02 * torch.randn_like(its))
+
+
+def descended(value: list[Tensor], model: nn.Module) -> None:
+    for mine, its in zip(value, model.parameters(), strict=True):
+        mine.copy_(its - 0.05 * torch.ones_like(its))
+
+
+@pytest.mark.parametrize("write", [rounded, perturbed, descended])
+def test_what_every_step_writes_anew_from_the_parameters_is_none(
+    write: Callable[[list[Tensor], nn.Module], None],
+) -> None:
+    model = nn.Linear(3, 2)
+    kind = torch.bfloat16 if write is rounded else torch.float32
+    value = [one.detach().to(kind, copy=True) for one in model.parameters()]
+    write(value, model)
+    assert not seen(model, value, lambda: write(value, model))
+
+
+@pytest.mark.parametrize("part", [1e-4, 0.1, 0.5])
+def test_any_part_of_the_way_is_an_average(part: float) -> None:
+    model = nn.Linear(3, 2)
+    value = list(copied(model).values())
+
+    def follow_twice() -> None:
+        for _ in range(2 if part < 0.5 else 1):
+            for mine, its in zip(value, model.parameters(), strict=True):
+                mine.lerp_(its.detach(), part)
+
+    assert seen(model, value, follow_twice)
+
+
 def test_what_lies_elsewhere_or_is_trained_is_none() -> None:
     model = nn.Linear(3, 2)
     gradients = {name: torch.zeros_like(one) for name, one in model.named_parameters()}
@@ -96,9 +135,25 @@ def test_what_a_registered_object_holds_is_none() -> None:
 
 def test_two_steps_that_do_not_follow_each_other_tell_nothing() -> None:
     model = nn.Linear(3, 2)
-    value, averages = copied(model), KeptAverages(model, [model])
-    averages.begin(1)
+    value, averages = copied(model), KeptAverages(model)
+    averages.begin(1, [model])
     averages.add("value", value)
     assert averages.is_waiting
     follow(value, nn.Linear(3, 2))
     assert averages.moved(3) == []
+
+
+class Talkative(dict[str, Any]):
+    """A mapping that is asked for nothing."""
+
+    def keys(self) -> Any:
+        raise AssertionError
+
+    values = items = __len__ = keys
+
+
+def test_nothing_is_asked_of_a_mapping_and_what_has_no_shape_yet_is_none() -> None:
+    model = nn.Linear(3, 2)
+    kept = copied(model)
+    assert seen(model, Talkative(kept), lambda: follow(kept, model))
+    assert not seen(model, [nn.LazyLinear(2).weight] * 2, lambda: None)

@@ -266,3 +266,12 @@ def test_a_view_that_lies_as_it_did_is_written_in_place() -> None:
     flat.zero_()
     restore_whole_module(model, saved, "m")
     assert flat.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_an_expanded_buffer_comes_back() -> None:
+    model = nn.Linear(2, 2)
+    model.register_buffer("mask", torch.tensor([2.0, 3.0]).expand(3, 2))
+    saved, wanted = whole(model), model.state_dict()["mask"].clone()
+    model.mask = torch.zeros(2).expand(3, 2)
+    restore_whole_module(model, saved, "m")
+    assert torch.equal(model.state_dict()["mask"], wanted)

@@ -56,3 +56,19 @@ def test_proxies_of_what_is_gone_are_not_asked() -> None:
     values = {"gone": gone, "outside": Outside(), "held": [Outside()]}
     found = [path for path, _ in reachable(values, ())]
     assert {"gone", "outside", "held[0]"} <= {*found}
+
+
+class Refusing(list[Any]):
+    def __iter__(self) -> Any:
+        raise AssertionError
+
+
+class Answering(dict[str, Any]):
+    def items(self) -> Any:
+        raise AssertionError
+
+
+def test_containers_of_other_classes_are_looked_into_and_not_asked() -> None:
+    found = found_from(a=Refusing([COIN]), b=Answering(seed=SHARED))
+    assert found["a[0]"] is COIN
+    assert found["b['seed']"] is SHARED
