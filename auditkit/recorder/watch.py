@@ -150,6 +150,8 @@ class Watch:
         self._most: dict[int, int] = {}
         self._late: dict[int, int] = {}
         self._n_unrecorded = 0
+        #: The thread that asked for a batch last.
+        self._asker: int | None = None
         #: Batches after which parameters had moved, and those where an optimizer had worked.
         self._n_moved = self._n_worked = 0
         self._steps = OptimizerSteps(objects, self._on_step)
@@ -187,9 +189,9 @@ class Watch:
 
     def on_boundary(self, step: int, state: State) -> None:
         """A batch is asked for: what has become of the last one?"""
-        cut = None
+        cut, self._asker = None, threading.get_ident()
         if self._row is not None:
-            if self._steps.thread not in (None, threading.get_ident()):
+            if self._steps.thread not in (None, self._asker):
                 self.cannot_resume(_OTHER_THREAD)
             if not self._is_requested:
                 cut = self._end_interval(self._row)
@@ -257,6 +259,9 @@ class Watch:
 
     def _step_late(self, key: int) -> None:
         """A step since the loader ended: one is the last accumulation's, more are not."""
+        if threading.get_ident() != self._asker:  # it has not ended: who asked is elsewhere
+            self.cannot_resume(_OTHER_THREAD)
+            return
         late = self._late[key] = self._late.get(key, 0) + 1
         allowed = max(1, self._most.get(key, 0))
         if late == 1 and self._iteration.lags:

@@ -6,6 +6,7 @@ import itertools
 import random
 import re
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ from torch import nn
 from torch.optim import optimizer as optimizer_module
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader, TensorDataset
 
 import auditkit as ak
 from auditkit.errors import RecordingIncomplete
@@ -110,6 +112,44 @@ def test_a_loop_that_cannot_be_resumed_is_told_so_at_once(tmp_path: Path, name: 
             seeded(loop, rec, kill_at=13)
     with pytest.raises(RecordingIncomplete, match=re.escape(named)):
         seeded(loop, ak.Recorder.resume(out, checkpoint_every=2))
+
+
+class Awaited(TensorDataset):
+    """Its last samples come only when they are let."""
+
+    def __init__(self, asked: threading.Event, let: threading.Event) -> None:
+        super().__init__(torch.zeros(6, 2), torch.zeros(6, 1))
+        self._asked, self._let = asked, let
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, ...]:
+        if index >= 4:
+            self._asked.set()
+            assert self._let.wait(60)
+        return tuple(tensor[index] for tensor in self.tensors)
+
+
+def test_steps_while_another_thread_waits_for_a_batch_are_no_steps_after_the_last(
+    tmp_path: Path,
+) -> None:
+    asked, let = threading.Event(), threading.Event()
+
+    def loop(rec: Any) -> None:
+        model = nn.Linear(2, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        model, optimizer, loader = rec.wrap(
+            model, optimizer, DataLoader(Awaited(asked, let), batch_size=2)
+        )
+        fetched: list[Any] = []
+        thread = threading.Thread(target=lambda: fetched.extend(loader), daemon=True)
+        thread.start()
+        assert asked.wait(60)
+        for _ in range(3):
+            learn(model, optimizer, torch.ones(2, 2), torch.zeros(2, 1))
+        let.set()
+        thread.join()
+
+    lines, _ = said(loop, tmp_path / "out")
+    assert [line for line in lines if "another thread" in line] == lines[:1]
 
 
 @pytest.mark.parametrize("place", PLACES)
